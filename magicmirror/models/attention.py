@@ -1,0 +1,87 @@
+"""Joint self-attention with the decoupled cross-attention of Eq. 8."""
+
+from __future__ import annotations
+
+from typing import Any
+
+import torch
+from diffusers.models.attention_dispatch import dispatch_attention_fn
+from diffusers.models.attention_processor import Attention
+from diffusers.models.embeddings import apply_rotary_emb
+from torch import Tensor
+
+
+class MagicMirrorAttnProcessor:
+    """Attention of one block over [text, face, video].
+
+    Without ``cross_key`` this is diffusers' ``CogVideoXAttnProcessor2_0`` bit for bit, but dispatched, so that
+    ``set_attention_backend`` and context parallelism reach it. With it, Eq. 8 is computed:
+    ``T_SA(W_qkv(x_full)) + T_CA(W_q(x_full), W_hat_kv(x_face))``, one query and one output projection for both terms.
+    """
+
+    # Read and written by diffusers' set_attention_backend and enable_parallelism.
+    _attention_backend: Any = None
+    _parallel_config: Any = None
+
+    def __call__(
+        self,
+        attn: Attention,
+        hidden_states: Tensor,
+        encoder_hidden_states: Tensor,
+        attention_mask: Tensor | None = None,
+        image_rotary_emb: tuple[Tensor, Tensor] | None = None,
+        cross_key: Tensor | None = None,
+        cross_value: Tensor | None = None,
+    ) -> tuple[Tensor, Tensor]:
+        """Attend.
+
+        Args:
+            attn: The block's attention module.
+            hidden_states: (B, V, D) modulated video tokens.
+            encoder_hidden_states: (B, T + N, D) modulated text tokens, then face tokens; no rotary embedding.
+            attention_mask: Mask for the self-attention, or ``None``.
+            image_rotary_emb: cosines and sines, each (V, D / heads).
+            cross_key: (B, N, heads, D / heads) keys of the face, already normalised.
+            cross_value: (B, N, heads, D / heads) values of the face, already scaled by the identity scale.
+
+        Returns:
+            Video (B, V, D) and text with face (B, T + N, D).
+        """
+        prefix = encoder_hidden_states.size(1)
+        tokens = torch.cat([encoder_hidden_states, hidden_states], dim=1)
+        query, key, value = (
+            projection(tokens).unflatten(-1, (attn.heads, -1)) for projection in (attn.to_q, attn.to_k, attn.to_v)
+        )
+        if attn.norm_q is not None:
+            query = attn.norm_q(query)
+        if attn.norm_k is not None:
+            key = attn.norm_k(key)
+
+        # The face has no place in the video, so the cross term asks before the rotation.
+        cross = None
+        if cross_key is not None:
+            # Keys and values are replicas on every rank: no context parallelism for this term.
+            cross = dispatch_attention_fn(query, cross_key, cross_value, backend=self._attention_backend)
+        if image_rotary_emb is not None:
+            query, key = (_rotate(x, prefix, image_rotary_emb) for x in (query, key))
+
+        attended = dispatch_attention_fn(
+            query,
+            key,
+            value,
+            attn_mask=attention_mask,
+            backend=self._attention_backend,
+            parallel_config=self._parallel_config,
+        )
+        if cross is not None:
+            attended = attended + cross
+        attended = attended.flatten(2)
+        attended = attn.to_out[1](attn.to_out[0](attended))
+        text_and_face, video = attended.split([prefix, attended.size(1) - prefix], dim=1)
+        return video, text_and_face
+
+
+def _rotate(x: Tensor, prefix: int, rotary: tuple[Tensor, Tensor]) -> Tensor:
+    """Rotate the tokens after ``prefix``; x is (B, S, heads, head_dim)."""
+    rotated = apply_rotary_emb(x[:, prefix:], rotary, sequence_dim=1)
+    return torch.cat([x[:, :prefix], rotated], dim=1)
