@@ -1,0 +1,1 @@
+"""Faces: a picture in, ``FaceReference`` values out; knows no video model."""
