@@ -7,8 +7,8 @@ stated in fractions of the crop's side:
 * the eye centres are ``EYE_DISTANCE`` = 0.27 apart,
 * their midpoint is at ``EYES_X`` = 0.5, ``EYES_Y`` = 0.45.
 
-Coordinates: a fraction ``f`` of a side of ``S`` px is the pixel index ``f * S - 0.5`` (index ``i`` names the *centre* of
-pixel ``i``, as in OpenCV and dlib), so 0.5 is the exact middle, and mirrored photos give mirrored crops.
+Coordinates: a fraction ``f`` of a side of ``S`` px is the pixel index ``f * S - 0.5`` (index ``i`` names the *centre*
+of pixel ``i``, as in OpenCV and dlib), so 0.5 is the exact middle, and mirrored photos give mirrored crops.
 """
 
 from __future__ import annotations

@@ -108,7 +108,8 @@ class DlibFaceAnalyzer(FaceAnalyzer):
         Returns:
             (128,) float32.
         """
-        return self._embed_chips([face_chip(check_image(image), landmarks)])[0]
+        embedding: Float32Array = self._embed_chips([face_chip(check_image(image), landmarks)])[0]
+        return embedding
 
     def embed_aligned(self, crops: UInt8Array) -> Float32Array:
         """Embed aligned heads without searching them.
@@ -138,7 +139,6 @@ class DlibFaceAnalyzer(FaceAnalyzer):
     def _detect(self, image: UInt8Array) -> list[tuple[FaceBox, Float32Array, float]]:
         """Return (box, (5, 2) landmarks, score) of each face, in px of ``image``."""
         import cv2
-        import dlib
 
         height, width = image.shape[:2]
         networks = self._load()
