@@ -118,7 +118,7 @@ _PREVIEW = ModelPreset(
     image_encoder={
         "hidden_size": 128,
         "intermediate_size": 512,
-        "num_hidden_layers": 5,
+        "num_hidden_layers": 4,
         "num_attention_heads": 4,
         "image_size": 128,
         "patch_size": 16,
