@@ -1,0 +1,1 @@
+"""Training: one trainer, recipes as functions, objectives as modules."""

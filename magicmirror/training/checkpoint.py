@@ -1,0 +1,108 @@
+"""Atomic checkpoints: a folder appears under its final name complete, or not at all."""
+
+from __future__ import annotations
+
+import json
+import os
+import shutil
+from dataclasses import asdict
+from pathlib import Path
+from typing import Any
+
+import torch
+from safetensors.torch import load_file, save_file
+from torch import Tensor, nn
+
+from magicmirror.errors import WeightsError
+from magicmirror.training.config import TrainingConfig
+
+_PREFIX = "step-"
+
+
+def save_checkpoint(
+    folder: Path,
+    step: int,
+    config: TrainingConfig,
+    model: nn.Module,
+    average: nn.Module,
+    optimizer: torch.optim.Optimizer,
+    keep: int,
+) -> Path:
+    """Write ``folder/step-N`` and drop the oldest beyond ``keep``.
+
+    Args:
+        folder: Of the run.
+        step: Steps done.
+        config: Of the run.
+        model: Trained weights.
+        average: Their running average, same keys.
+        optimizer: State to go on from.
+        keep: Checkpoints to keep.
+
+    Returns:
+        The new folder.
+    """
+    folder.mkdir(parents=True, exist_ok=True)
+    final = folder / f"{_PREFIX}{step:08d}"
+    partial = folder / f".{final.name}.partial"
+    shutil.rmtree(partial, ignore_errors=True)
+    partial.mkdir()
+    save_file(trainable_state(model), str(partial / "model.safetensors"))
+    save_file(trainable_state(average), str(partial / "average.safetensors"))
+    torch.save(optimizer.state_dict(), partial / "optimizer.pt")
+    (partial / "config.json").write_text(json.dumps({"step": step, **asdict(config)}, indent=2) + "\n")
+    shutil.rmtree(final, ignore_errors=True)
+    os.replace(partial, final)
+    for old in checkpoints(folder)[:-keep]:
+        shutil.rmtree(old)
+    return final
+
+
+def trainable_state(model: nn.Module) -> dict[str, Tensor]:
+    """Tensors of all parameters that a run trains, by name, contiguous copies on the CPU."""
+    return {
+        name: parameter.detach().to("cpu", copy=True).contiguous()
+        for name, parameter in model.named_parameters()
+        if parameter.requires_grad
+    }
+
+
+def checkpoints(folder: Path) -> list[Path]:
+    """Complete checkpoints of a run, oldest first."""
+    return sorted(path for path in folder.glob(f"{_PREFIX}*") if path.is_dir())
+
+
+def load_checkpoint(
+    path: Path, model: nn.Module, average: nn.Module, optimizer: torch.optim.Optimizer
+) -> dict[str, Any]:
+    """Load a checkpoint in place.
+
+    Returns:
+        The saved config with ``step``.
+
+    Raises:
+        WeightsError: If the checkpoint belongs to other networks.
+    """
+    load_trainable(model, path / "model.safetensors")
+    load_trainable(average, path / "average.safetensors")
+    optimizer.load_state_dict(torch.load(path / "optimizer.pt", weights_only=True))
+    config: dict[str, Any] = json.loads((path / "config.json").read_text())
+    return config
+
+
+def load_trainable(model: nn.Module, file: Path) -> None:
+    """Copy the tensors of ``trainable_state`` back.
+
+    Raises:
+        WeightsError: If names or shapes differ from the model's.
+    """
+    saved = load_file(str(file))
+    own = {name: parameter for name, parameter in model.named_parameters() if parameter.requires_grad}
+    different = sorted(set(saved) ^ set(own)) + [n for n in saved if n in own and saved[n].shape != own[n].shape]
+    if different:
+        raise WeightsError(
+            f"{file} does not fit these networks; different: {different[:4]}.", "Use the run's own preset."
+        )
+    with torch.no_grad():
+        for name, value in saved.items():
+            own[name].copy_(value)

@@ -1,0 +1,44 @@
+"""The identity term of section 3.4: ``1 - cos(q_face, D(x0))`` through a differentiable recogniser."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+
+from diffusers import AutoencoderKLCogVideoX
+from torch import Tensor
+from torch.nn import functional
+
+
+class IdentityLoss:
+    """Decodes one latent frame of the predicted clean latents and compares its face with the reference.
+
+    Only the first latent frame is decoded: CogVideoX's VAE is causal, so that frame is a still of its own, and in the
+    data it is the canonical, frontal view, where the head template tells the recogniser where the face is.
+
+    Args:
+        vae: Frozen; gradients flow through its decoder.
+        recognise: Aligned heads (B, 3, S, S) in [0, 1] RGB to embeddings (B, E), differentiable.
+    """
+
+    def __init__(self, vae: AutoencoderKLCogVideoX, recognise: Callable[[Tensor], Tensor]) -> None:
+        self.vae = vae.requires_grad_(False).eval()
+        self.recognise = recognise
+
+    def __call__(self, clean: Tensor, embeddings: Tensor, keep: Tensor) -> Tensor:
+        """Mean over kept samples.
+
+        Args:
+            clean: (B, F, C, H, W) predicted clean latents, scaled.
+            embeddings: (B, E) recognition embeddings of the references.
+            keep: (B,) bool; the term makes sense where the prediction is not mostly noise.
+
+        Returns:
+            Scalar in [0, 2]; zero if nothing is kept.
+        """
+        if not bool(keep.any()):
+            return clean.new_zeros(())
+        first = clean[keep, :1].transpose(1, 2) / self.vae.config.scaling_factor
+        pixels = self.vae.decode(first).sample[:, :, 0].float()
+        predicted = self.recognise((pixels / 2 + 0.5).clamp(0, 1))
+        similarity: Tensor = functional.cosine_similarity(predicted, embeddings[keep].to(predicted.dtype), dim=-1)
+        return (1 - similarity).mean()

@@ -1,0 +1,165 @@
+"""The training objective of section 3.4: v-prediction, face-area loss, condition dropout, identity term."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from functools import lru_cache
+from typing import NamedTuple
+
+import torch
+from diffusers import CogVideoXDDIMScheduler
+from torch import Tensor, nn
+from transformers import CLIPVisionModel, T5EncoderModel
+
+from magicmirror.models.fusion import IdentityFusion
+from magicmirror.models.perceiver import FacePerceiver, IdentityPerceiver
+from magicmirror.models.transformer import MagicMirrorTransformer3DModel
+from magicmirror.pipeline.conditioning import encode_faces, fuse_identity
+from magicmirror.training.config import TrainingConfig
+from magicmirror.training.identity_loss import IdentityLoss
+from magicmirror.training.tower import clip_pixels
+from magicmirror.training.trainer import Batch
+
+Rotary = tuple[Tensor, Tensor] | None
+
+
+class Dropout(NamedTuple):
+    """Which samples lose which condition; all (B,) bool."""
+
+    text: Tensor
+    identity: Tensor
+
+
+def draw_dropout(batch_size: int, config: TrainingConfig, generator: torch.Generator) -> Dropout:
+    """Draw dropped conditions: text and identity together, or the identity alone (paper.md, decision 4)."""
+    draw = torch.rand(batch_size, generator=generator)
+    return Dropout(text=draw < config.drop_all, identity=draw < config.drop_all + config.drop_identity)
+
+
+def face_area(height: int, width: int, device: torch.device) -> Tensor:
+    """Face area of a canonically framed head: an ellipse from brow to chin, (H, W) float of zeros and ones.
+
+    The head template puts the eyes at 0.45 of the height, 0.27 of the width apart; the face then spans about
+    0.62 of the width and reaches from 0.25 to 0.85 of the height. The margin covers the motion within a clip.
+    """
+    y = (torch.arange(height, device=device) + 0.5) / height
+    x = (torch.arange(width, device=device) + 0.5) / width
+    inside = ((x[None] - 0.5) / 0.34) ** 2 + ((y[:, None] - 0.54) / 0.36) ** 2 <= 1.0
+    return inside.float()
+
+
+class IdentityVideoObjective(nn.Module):
+    """Denoising loss of the whole conditional model.
+
+    Which parameters train is decided by ``requires_grad``: everything for the small profile's ``joint`` recipe, the
+    adapter alone for the stages of the paper.
+
+    Args:
+        transformer: The denoiser.
+        text_encoder: T5.
+        image_encoder: CLIP vision tower.
+        identity_perceiver: tau_id.
+        face_perceiver: tau_face.
+        identity_fusion: MLP_fuse.
+        scheduler: Noise schedule; v-prediction with zero terminal SNR.
+        empty_ids: (T,) token ids of the empty prompt.
+        config: Of the run.
+        rotary: Rotary table of a latent size (F, H, W); cosines and sines, or ``None`` where the model has none.
+        identity_loss: The identity term, or ``None`` where it is off.
+    """
+
+    def __init__(
+        self,
+        transformer: MagicMirrorTransformer3DModel,
+        text_encoder: T5EncoderModel,
+        image_encoder: CLIPVisionModel,
+        identity_perceiver: IdentityPerceiver,
+        face_perceiver: FacePerceiver,
+        identity_fusion: IdentityFusion,
+        scheduler: CogVideoXDDIMScheduler,
+        empty_ids: Tensor,
+        config: TrainingConfig,
+        rotary: Callable[[int, int, int], Rotary],
+        identity_loss: IdentityLoss | None = None,
+    ) -> None:
+        super().__init__()
+        self.transformer = transformer
+        self.text_encoder = text_encoder
+        self.image_encoder = image_encoder
+        self.identity_perceiver = identity_perceiver
+        self.face_perceiver = face_perceiver
+        self.identity_fusion = identity_fusion
+        self.scheduler = scheduler
+        self.config = config
+        self.register_buffer("empty_ids", empty_ids, persistent=False)
+        # In a tuple, so that the frozen recogniser and decoder are neither trained, averaged nor saved with us.
+        self._identity_loss = (identity_loss,)
+        self._rotary = lru_cache(rotary)
+
+    def forward(self, batch: Batch, generator: torch.Generator) -> dict[str, Tensor]:
+        """Compute the losses of a batch.
+
+        Args:
+            batch: ``latents`` (B, F, C, H, W) scaled; ``input_ids`` (B, T); ``positions``, B indices of the
+                person word's last token; ``crops`` (B, S, S, 3) uint8 RGB and ``embeddings`` (B, E) of the references.
+            generator: Source of all randomness of the step.
+
+        Returns:
+            ``loss`` to minimise, ``noise`` the plain denoising loss, ``identity`` where the identity term is on.
+        """
+        latents = batch["latents"]
+        rows, frames = latents.shape[:2]
+        device = latents.device
+        noise = torch.randn(latents.shape, generator=generator).to(device)
+        timesteps = torch.randint(0, self.scheduler.config.num_train_timesteps, (rows,), generator=generator).to(device)
+        dropout = Dropout(*(x.to(device) for x in draw_dropout(rows, self.config, generator)))
+        noisy = self.scheduler.add_noise(latents, noise, timesteps)
+        target = self.scheduler.get_velocity(latents, noise, timesteps)
+
+        text, identity_tokens, face_tokens = self.encode_conditions(batch, dropout)
+        prediction = self.transformer(
+            hidden_states=noisy,
+            encoder_hidden_states=text,
+            timestep=timesteps,
+            image_rotary_emb=self._rotary(frames, *latents.shape[-2:]),
+            identity_tokens=identity_tokens,
+            face_tokens=face_tokens,
+            return_dict=False,
+        )[0].float()
+
+        squared = (prediction - target).square()
+        area = face_area(*latents.shape[-2:], device)
+        in_face = (squared * area).sum((1, 2, 3, 4)) / (area.sum() * latents.shape[1] * latents.shape[2])
+        everywhere = squared.mean((1, 2, 3, 4))
+        choose_face = (torch.rand(rows, generator=generator) < self.config.face_loss_share).to(device)
+        losses = {"noise": everywhere.mean().detach(), "loss": torch.where(choose_face, in_face, everywhere).mean()}
+        term = self._identity_loss[0]
+        if term is not None and self.config.identity_loss > 0:
+            clean = self.scheduler.get_velocity(prediction, noisy, timesteps)  # x0 from v, by symmetry of the two
+            keep = (timesteps < self.config.identity_loss_below) & ~dropout.identity
+            losses["identity"] = term(clean, batch["target_embeddings"], keep)
+            losses["loss"] = losses["loss"] + self.config.identity_loss * losses["identity"]
+            losses["identity"] = losses["identity"].detach()
+        return losses
+
+    def encode_conditions(self, batch: Batch, dropout: Dropout) -> tuple[Tensor, Tensor, Tensor]:
+        """Text (B, T, D_txt) fused with the identity, ID tokens (B, K, D_id), face tokens (B, N, D)."""
+        rows = batch["input_ids"].shape[0]
+        ids = torch.where(dropout.text[:, None], self.empty_ids, batch["input_ids"])
+        text = self.text_encoder(ids)[0]
+        identity_tokens, face_tokens = encode_faces(
+            self.image_encoder,
+            self.identity_perceiver,
+            self.face_perceiver,
+            clip_pixels(batch["crops"]),
+            batch["embeddings"],
+        )
+        fused = fuse_identity(self.identity_fusion, identity_tokens, text, batch["positions"])
+        text = torch.where(dropout.identity[:, None, None], text, fused.to(text.dtype))
+        null_identity, null_face = self.transformer.null_identity(rows)
+        dropped = dropout.identity[:, None, None]
+        return (
+            text,
+            torch.where(dropped, null_identity.to(identity_tokens.dtype), identity_tokens),
+            torch.where(dropped, null_face.to(face_tokens.dtype), face_tokens),
+        )
