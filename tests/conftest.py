@@ -1,0 +1,55 @@
+"""What every room's tests share: the example faces, one loaded analyzer, the browser."""
+
+from __future__ import annotations
+
+import os
+import shutil
+from pathlib import Path
+
+import pytest
+
+# The suite must pass without a network, and must never wait for one.
+os.environ.setdefault("HF_HUB_OFFLINE", "1")
+os.environ.setdefault("GRADIO_ANALYTICS_ENABLED", "False")
+
+ROOT = Path(__file__).resolve().parents[1]
+
+
+@pytest.fixture(scope="session")
+def repository() -> Path:
+    """The root of the checkout."""
+    return ROOT
+
+
+@pytest.fixture(scope="session")
+def examples() -> Path:
+    """The folder of the example faces."""
+    return ROOT / "assets" / "examples"
+
+
+@pytest.fixture(scope="session")
+def face_analyzer():
+    """One dlib analyzer for the whole run; its weights take a moment to load."""
+    from magicmirror.faces.analyzer import create_face_analyzer
+
+    return create_face_analyzer("dlib")
+
+
+@pytest.fixture(scope="session")
+def example_references(examples, face_analyzer):
+    """Name of the picture -> its one analysed face, for all one-person examples."""
+    from magicmirror.faces.analyzer import choose_face
+    from magicmirror.media import load_image
+
+    paths = sorted(path for path in examples.glob("*.jpg") if path.stem != "two_people")
+    return {path.stem: choose_face(face_analyzer.analyze(load_image(path))) for path in paths}
+
+
+@pytest.fixture(scope="session")
+def chromium() -> str:
+    """Path of a Chromium; the test is skipped where there is none."""
+    for name in ("chromium", "chromium-browser", "google-chrome"):
+        path = shutil.which(name)
+        if path:
+            return path
+    pytest.skip("no Chromium on the PATH; install the package chromium to run the browser tests")

@@ -1,0 +1,94 @@
+"""The door of the room: factory, choice of a face, checks of pictures."""
+
+from __future__ import annotations
+
+import subprocess
+import sys
+
+import numpy as np
+import pytest
+
+from magicmirror.errors import ConfigError, FaceError, NoFaceFound, SeveralFaces
+from magicmirror.faces.analyzer import FaceAnalyzer, check_image, choose_face, create_face_analyzer, photo_sha256
+from magicmirror.types import FaceBox, FaceReference
+
+
+def face(side: float) -> FaceReference:
+    """A face whose box has ``side`` px a side."""
+    return FaceReference(
+        box=FaceBox(0, 0, side, side),
+        landmarks=np.zeros((5, 2), dtype=np.float32),
+        landmark_scheme="dlib5",
+        crop=np.zeros((16, 16, 3), dtype=np.uint8),
+        embedding=np.ones(4, dtype=np.float32),
+        score=1.0,
+    )
+
+
+def test_no_face_is_an_error_with_a_remedy() -> None:
+    with pytest.raises(NoFaceFound, match="No face was found") as caught:
+        choose_face([])
+    assert caught.value.remedy
+
+
+def test_one_face_is_taken() -> None:
+    only = face(10)
+    assert choose_face([only]) is only
+
+
+def test_a_clearly_larger_face_is_taken_and_a_comparable_one_is_not() -> None:
+    large = face(100)
+    assert choose_face([large, face(70)]) is large  # 10000 against 4900: more than twice
+    with pytest.raises(SeveralFaces, match="2 faces"):
+        choose_face([large, face(72)])  # 10000 against 5184
+
+
+def test_an_index_decides_and_is_checked() -> None:
+    faces = [face(100), face(99)]
+    assert choose_face(faces, 0) is faces[0]
+    assert choose_face(faces, 1) is faces[1]
+    for index in (2, -1):
+        with pytest.raises(FaceError, match=f"Face {index}"):
+            choose_face(faces, index)
+
+
+def test_factory_makes_what_was_asked_for() -> None:
+    analyzer = create_face_analyzer("dlib", crop_size_px=64)
+    assert isinstance(analyzer, FaceAnalyzer)
+    assert (analyzer.crop_size_px, analyzer.embedding_size, analyzer.landmark_scheme) == (64, 128, "dlib5")
+
+
+@pytest.mark.parametrize(("kind", "remedy"), [("insightface", "dlib"), ("mediapipe", "Choose")])
+def test_factory_refuses_what_it_has_not(kind: str, remedy: str) -> None:
+    with pytest.raises(ConfigError, match=kind) as caught:
+        create_face_analyzer(kind)
+    assert remedy in caught.value.remedy
+
+
+def test_the_door_loads_no_heavy_library() -> None:
+    code = (
+        "import sys, magicmirror.faces.analyzer, magicmirror.faces.similarity\n"
+        "magicmirror.faces.analyzer.create_face_analyzer('dlib')\n"
+        "print([name for name in ('torch', 'dlib', 'cv2', 'insightface') if name in sys.modules])"
+    )
+    printed = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=True).stdout
+    assert printed.strip() == "[]"
+
+
+def test_pictures_of_another_form_are_refused() -> None:
+    for wrong in (np.zeros((4, 4), np.uint8), np.zeros((4, 4, 4), np.uint8), np.zeros((4, 4, 3), np.float32)):
+        with pytest.raises(ConfigError, match=r"\(H, W, 3\) uint8"):
+            check_image(wrong)
+    with pytest.raises(ConfigError):
+        check_image(np.zeros((0, 4, 3), np.uint8))
+    assert check_image(np.zeros((4, 6, 3), np.uint8)[:, ::2]).flags.c_contiguous
+
+
+def test_the_hash_depends_on_pixels_and_shape_only() -> None:
+    picture = np.arange(2 * 6 * 3, dtype=np.uint8).reshape(2, 6, 3)
+    assert photo_sha256(picture) == photo_sha256(picture.copy())
+    assert photo_sha256(picture) != photo_sha256(picture.reshape(6, 2, 3))
+    changed = picture.copy()
+    changed[0, 0, 0] ^= 1
+    assert photo_sha256(picture) != photo_sha256(changed)
+    assert len(photo_sha256(picture)) == 64
