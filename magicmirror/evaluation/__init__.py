@@ -1,0 +1,1 @@
+"""The paper's metrics, the benchmark runner and its report."""
