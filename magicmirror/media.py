@@ -10,6 +10,7 @@ import io
 import json
 import os
 import re
+import struct
 import subprocess
 import uuid
 from collections.abc import Iterator
@@ -28,13 +29,15 @@ if TYPE_CHECKING:
 
 MAX_IMAGE_BYTES = 20 * 1024 * 1024
 MAX_IMAGE_PIXELS = 50_000_000
-IMAGE_FORMATS = ("JPEG", "MPO", "PNG", "WEBP", "BMP", "GIF", "TIFF")
+IMAGE_FORMATS = ("JPEG", "PNG", "WEBP", "BMP", "GIF", "TIFF")
 VIDEO_DEMUXERS = "mov,mp4,m4a,3gp,3g2,mj2,matroska,webm,avi"
 CONSTANT_RATE_FACTOR = 16
 """x264's quality; 16 is visually lossless."""
 MAX_SETTINGS_CHARS = 100_000
 _TO_BT709 = "scale=out_color_matrix=bt709:out_range=tv:flags=accurate_rnd+full_chroma_int"
 _TAG_BT709 = "setparams=color_primaries=bt709:color_trc=bt709:colorspace=bt709:range=tv"
+# What Pillow's readers have been seen to raise on damaged files, its EXIF reader included.
+_DAMAGED = (OSError, ValueError, SyntaxError, EOFError, IndexError, KeyError, TypeError, struct.error)
 _READ_AS = "Save it as JPEG or PNG and try again."
 
 
@@ -66,7 +69,7 @@ def load_image(
         picture = Image.open(io.BytesIO(data), formats=IMAGE_FORMATS)
     except Image.DecompressionBombError as error:
         raise ImageError(f"The picture has more than the {max_pixels:,} pixels accepted.", "Reduce it.") from error
-    except (UnidentifiedImageError, OSError, ValueError, SyntaxError) as error:
+    except (UnidentifiedImageError, *_DAMAGED) as error:
         raise ImageError("The file is not a picture that can be read.", _READ_AS) from error
     with picture:
         width, height = picture.size
@@ -77,7 +80,7 @@ def load_image(
         try:
             picture.load()
             return _to_rgb(picture)
-        except (OSError, ValueError, SyntaxError, EOFError, IndexError) as error:
+        except _DAMAGED as error:
             raise ImageError("The picture is damaged or truncated.", _READ_AS) from error
 
 
