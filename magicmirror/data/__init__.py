@@ -1,0 +1,1 @@
+"""Data: manifests, portrait animation, captions, precomputed latents, datasets."""
