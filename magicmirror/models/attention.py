@@ -22,6 +22,9 @@ class MagicMirrorAttnProcessor:
     # Read and written by diffusers' set_attention_backend and enable_parallelism.
     _attention_backend: Any = None
     _parallel_config: Any = None
+    # Precision of the two attentions where it differs from the surrounding one. On CPUs the backward pass of bfloat16
+    # attention is slower than that of float32 (docs/training.md), so the trainer asks for float32 there.
+    compute_dtype: torch.dtype | None = None
 
     def __call__(
         self,
@@ -61,24 +64,26 @@ class MagicMirrorAttnProcessor:
         cross = None
         if cross_key is not None:
             # Keys and values are replicas on every rank: no context parallelism for this term.
-            cross = dispatch_attention_fn(query, cross_key, cross_value, backend=self._attention_backend)
+            cross = self._attend(query, cross_key, cross_value)
         if image_rotary_emb is not None:
             query, key = (_rotate(x, prefix, image_rotary_emb) for x in (query, key))
 
-        attended = dispatch_attention_fn(
-            query,
-            key,
-            value,
-            attn_mask=attention_mask,
-            backend=self._attention_backend,
-            parallel_config=self._parallel_config,
-        )
+        attended = self._attend(query, key, value, attn_mask=attention_mask, parallel_config=self._parallel_config)
         if cross is not None:
             attended = attended + cross
         attended = attended.flatten(2)
         attended = attn.to_out[1](attn.to_out[0](attended))
         text_and_face, video = attended.split([prefix, attended.size(1) - prefix], dim=1)
         return video, text_and_face
+
+    def _attend(self, query: Tensor, key: Tensor, value: Tensor, **options: Any) -> Tensor:
+        """Dispatch one attention; (B, S, heads, head_dim) in and out."""
+        options["backend"] = self._attention_backend
+        if self.compute_dtype is None:
+            return dispatch_attention_fn(query, key, value, **options)  # type: ignore[no-any-return]
+        with torch.autocast(query.device.type, enabled=False):
+            query, key, wide = (x.to(self.compute_dtype) for x in (query, key, value))
+            return dispatch_attention_fn(query, key, wide, **options).to(value.dtype)  # type: ignore[no-any-return]
 
 
 def _rotate(x: Tensor, prefix: int, rotary: tuple[Tensor, Tensor]) -> Tensor:

@@ -143,9 +143,7 @@ class MagicMirrorBlock(CogVideoXBlock):  # type: ignore[misc]
                 base_video + residual_video.chunk(2, dim=-1)[half],
             ]
             parts = [m.unsqueeze(1).chunk(3, dim=-1) for m in modulations]  # (mu, sigma, gamma) a stream
-            modulated = [
-                norm.norm(x) * (1 + sigma) + mu for x, (mu, sigma, _) in zip(streams, parts, strict=True)
-            ]
+            modulated = [norm.norm(x) * (1 + sigma) + mu for x, (mu, sigma, _) in zip(streams, parts, strict=True)]
             if half == 0:
                 outputs = self._attend(modulated, rotary, attention_kwargs, identity)
             else:

@@ -80,5 +80,3 @@ def block_constants(
         cross_key=key,
         cross_value=scale * value,
     )
-
-

@@ -66,8 +66,7 @@ class PerceiverResampler(nn.Module):
         super().__init__()
         self.proj_in = nn.Linear(patch_dim, dim)
         self.layers = nn.ModuleList(
-            nn.ModuleList([PerceiverAttention(dim, head_dim, heads), _feed_forward(dim, ff_mult)])
-            for _ in range(depth)
+            nn.ModuleList([PerceiverAttention(dim, head_dim, heads), _feed_forward(dim, ff_mult)]) for _ in range(depth)
         )
         self.proj_out = nn.Linear(dim, dim)
         self.norm_out = nn.LayerNorm(dim)

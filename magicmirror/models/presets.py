@@ -86,8 +86,8 @@ _COGVIDEOX_5B = ModelPreset(
 
 _PREVIEW = ModelPreset(
     transformer={
-        "num_attention_heads": 8,
-        "attention_head_dim": 32,
+        "num_attention_heads": 4,
+        "attention_head_dim": 64,
         "time_embed_dim": 64,
         "text_embed_dim": 96,
         "num_layers": 7,
@@ -132,6 +132,7 @@ _PREVIEW = ModelPreset(
         "num_heads": 4,
         "vocab_size": 1536,
         "feed_forward_proj": "gated-gelu",
+        "dropout_rate": 0.0,
     },
     vae={
         "block_out_channels": (16, 32, 64, 96),

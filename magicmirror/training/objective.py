@@ -20,7 +20,7 @@ from magicmirror.training.identity_loss import IdentityLoss
 from magicmirror.training.tower import clip_pixels
 from magicmirror.training.trainer import Batch
 
-Rotary = tuple[Tensor, Tensor] | None
+Rotary = Callable[[int, int, int], tuple[Tensor, Tensor] | None]
 
 
 class Dropout(NamedTuple):
@@ -79,7 +79,7 @@ class IdentityVideoObjective(nn.Module):
         scheduler: CogVideoXDDIMScheduler,
         empty_ids: Tensor,
         config: TrainingConfig,
-        rotary: Callable[[int, int, int], Rotary],
+        rotary: Rotary,
         identity_loss: IdentityLoss | None = None,
     ) -> None:
         super().__init__()
