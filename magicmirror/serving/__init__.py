@@ -1,0 +1,1 @@
+"""Jobs on one resident model: the engine protocol, its two implementations, and the folders of results."""

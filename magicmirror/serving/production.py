@@ -1,0 +1,171 @@
+"""From a request to a finished file: generate, measure the likeness, write. One path for page, API and command line."""
+
+from __future__ import annotations
+
+import logging
+import threading
+import time
+from collections.abc import Callable
+from dataclasses import replace
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+from magicmirror.errors import JobCancelled
+from magicmirror.faces.analyzer import FaceAnalyzer, create_face_analyzer
+from magicmirror.media import read_settings, sidecar_path, write_video
+from magicmirror.pipeline.person_word import find_person_word
+from magicmirror.serving.jobs import JobResult
+from magicmirror.serving.likeness import likeness_level, measure_likeness
+from magicmirror.serving.worker import Report
+from magicmirror.types import GeneratedVideo, GenerationRequest
+
+if TYPE_CHECKING:
+    from magicmirror.pipeline.profiles import Profile
+
+log = logging.getLogger(__name__)
+
+OnStep = Callable[[int, int, Any], None]
+"""``(step from 0, steps in all, latents)``."""
+LoadPipeline = Callable[["Profile", str], Any]
+Generate = Callable[[Any, "Profile", GenerationRequest, OnStep, Callable[[], bool]], GeneratedVideo]
+
+
+class VideoMaker:
+    """Holds one loaded pipeline and makes files with it. ``make`` belongs to one thread; the rest to any.
+
+    Args:
+        profile: Weights, sizes and defaults.
+        device: ``auto``, ``cpu``, ``cuda``, ``cuda:N`` or ``mps``.
+        threads: CPU threads of the model; 0 lets torch decide.
+        load: ``load(profile, device) -> pipeline``; by default ``pipeline.loading.load_pipeline``.
+        generate: ``generate(pipeline, profile, request, on_step, should_stop) -> video``; by default
+            ``pipeline.loading.generate``. It raises ``JobCancelled`` after ``should_stop()``.
+        analyzer: Finds faces; by default the profile's.
+    """
+
+    def __init__(
+        self,
+        profile: Profile,
+        device: str = "auto",
+        threads: int = 0,
+        load: LoadPipeline | None = None,
+        generate: Generate | None = None,
+        analyzer: FaceAnalyzer | None = None,
+    ) -> None:
+        self.profile = profile
+        self.analyzer = analyzer or create_face_analyzer(profile.analyzer, crop_size_px=profile.crop_size_px)
+        self._device = device
+        self._threads = threads
+        self._load = load or _load_pipeline
+        self._generate = generate or _generate
+        self._pipeline: Any = None
+        self._lock = threading.Lock()
+
+    @property
+    def loaded(self) -> bool:
+        """Whether the weights are resident."""
+        return self._pipeline is not None
+
+    @property
+    def device(self) -> str:
+        """Where the model runs; empty before it is loaded."""
+        return str(getattr(self._pipeline, "device", "")) if self.loaded else ""
+
+    def load(self) -> Any:
+        """Load the pipeline once and return it.
+
+        Raises:
+            WeightsError: When weights are missing or wrong.
+        """
+        with self._lock:
+            if self._pipeline is None:
+                started = time.monotonic()
+                if self._threads:
+                    _set_threads(self._threads)
+                self._pipeline = self._load(self.profile, self._device)
+                log.info("Profile %s loaded in %.1f s", self.profile.name, time.monotonic() - started)
+            return self._pipeline
+
+    def check(self, request: GenerationRequest) -> None:
+        """Refuse a request that cannot work, in milliseconds and without the model.
+
+        Raises:
+            ConfigError: When the profile cannot make this size.
+            PromptError: When the prompt names no person.
+        """
+        self.profile.resolve(request)
+        if request.identity_scale > 0:
+            find_person_word(request.prompt)
+
+    def make(
+        self, request: GenerationRequest, path: Path, report: Report, should_stop: Callable[[], bool]
+    ) -> JobResult:
+        """Make one video and its sidecar.
+
+        Args:
+            request: What to make.
+            path: Where the mp4 goes; nothing is there unless all of it succeeds.
+            report: Called at every change of stage and step.
+            should_stop: Whether to end.
+
+        Raises:
+            JobCancelled: After ``should_stop()``.
+            MagicMirrorError: As the pipeline says.
+        """
+        report("loading")
+        pipeline = self.load()
+        _check_stop(should_stop)
+
+        def on_step(step: int, total: int, _latents: Any) -> None:
+            report("denoising", step + 1, total)
+
+        video = self._generate(pipeline, self.profile, request, on_step, should_stop)
+        _check_stop(should_stop)
+        report("measuring")
+        started = time.monotonic()
+        likeness = measure_likeness(video.frames, request.references, self.analyzer, should_stop)
+        timings_s = {**video.timings_s, "likeness": time.monotonic() - started}
+        report("writing")
+        _check_stop(should_stop)
+        write_video(replace(video, likeness=likeness, timings_s=timings_s), path)
+        return JobResult(
+            video_path=path,
+            settings_path=sidecar_path(path),
+            settings=read_settings(sidecar_path(path)),
+            likeness=likeness,
+            level=likeness_level(likeness, self.analyzer.embedding_size),
+        )
+
+    def free(self) -> None:
+        """Forget the pipeline, so that its memory can be given back."""
+        with self._lock:
+            self._pipeline = None
+
+
+def _check_stop(should_stop: Callable[[], bool]) -> None:
+    if should_stop():
+        raise JobCancelled("The job was stopped on request.")
+
+
+def _set_threads(threads: int) -> None:
+    import torch
+
+    torch.set_num_threads(threads)
+
+
+def _load_pipeline(profile: Profile, device: str) -> Any:
+    from magicmirror.pipeline.loading import load_pipeline
+
+    return load_pipeline(profile, device)
+
+
+def _generate(
+    pipeline: Any,
+    profile: Profile,
+    request: GenerationRequest,
+    on_step: OnStep,
+    should_stop: Callable[[], bool],
+) -> GeneratedVideo:
+    from magicmirror.pipeline.loading import generate
+
+    return generate(pipeline, profile, request, on_step, should_stop)

@@ -1,0 +1,75 @@
+"""Result folders: apart by session, removed by age, cleaned of what a killed process left."""
+
+from __future__ import annotations
+
+import os
+import time
+
+import pytest
+
+from magicmirror.errors import ConfigError
+from magicmirror.serving.storage import ResultStorage
+
+
+def test_sessions_have_their_own_folder_whatever_their_key_holds(tmp_path):
+    storage = ResultStorage(tmp_path)
+    keys = ["a", "b", "../../outside", "", "x" * 5000, "\0\n"]
+    folders = {storage.video_path(key, "job").parent for key in keys}
+    assert len(folders) == len(keys)
+    assert all(folder.parent == tmp_path and folder.is_dir() for folder in folders)
+    assert not any("outside" in folder.name for folder in folders)
+
+
+def test_old_results_go_and_new_ones_stay(tmp_path):
+    storage = ResultStorage(tmp_path, max_age_s=100)
+    old, new, lone = (storage.video_path(*key) for key in (("s", "old"), ("s", "new"), ("t", "lone")))
+    for path in (old, new, lone):
+        path.write_bytes(b"video")
+    for path in (old, lone):
+        os.utime(path, (time.time() - 200, time.time() - 200))
+    assert storage.remove_expired() == 2
+    assert new.exists() and not old.exists() and not lone.exists()
+    assert storage.remove_expired(time.time() + 1000) == 1
+    assert list(tmp_path.iterdir()) == []
+
+
+def test_no_age_limit_keeps_everything(tmp_path):
+    storage = ResultStorage(tmp_path, max_age_s=0)
+    path = storage.video_path("s", "job")
+    path.write_bytes(b"video")
+    assert storage.remove_expired(time.time() + 1e9) == 0 and path.exists()
+
+
+def test_files_that_are_not_ours_are_left_alone(tmp_path):
+    mine = tmp_path / "notes.txt"
+    mine.write_text("keep")
+    other = tmp_path / "folder" / ".x.partial.mp4"
+    other.parent.mkdir()
+    other.write_text("keep")
+    ResultStorage(tmp_path, max_age_s=1).remove_expired(time.time() + 1e9)
+    assert mine.exists() and other.exists()
+
+
+def test_start_removes_half_written_files(tmp_path):
+    done = ResultStorage(tmp_path).video_path("s", "job")
+    done.write_bytes(b"video")
+    half = done.with_name(".magicmirror-job.0123.partial.mp4")
+    half.write_bytes(b"half")
+    ResultStorage(tmp_path)
+    assert done.exists() and not half.exists()
+
+
+def test_a_session_can_be_removed(tmp_path):
+    storage = ResultStorage(tmp_path)
+    mine, other = storage.video_path("a", "job"), storage.video_path("b", "job")
+    for path in (mine, other):
+        path.write_bytes(b"video")
+    storage.remove_session("a")
+    storage.remove_session("never seen")
+    assert not mine.exists() and other.exists()
+
+
+def test_an_impossible_folder_is_refused(tmp_path):
+    (tmp_path / "file").write_text("")
+    with pytest.raises(ConfigError, match="output folder"):
+        ResultStorage(tmp_path / "file")
