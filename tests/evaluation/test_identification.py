@@ -3,7 +3,6 @@ import os
 import signal
 import subprocess
 import sys
-from pathlib import Path
 
 import numpy as np
 import pytest
@@ -15,17 +14,10 @@ from magicmirror.evaluation.portraits import find_portraits, load_subjects
 from magicmirror.faces.dlib_analyzer import DlibFaceAnalyzer
 from magicmirror.media import load_image
 
-ROOT = Path(__file__).parents[2]
-
 
 @pytest.fixture(scope="module")
-def analyzer():
-    return DlibFaceAnalyzer()
-
-
-@pytest.fixture(scope="module")
-def subjects(analyzer):
-    subjects = load_subjects(find_portraits(ROOT / "assets" / "examples", everyone=True), 6, analyzer)
+def subjects(examples, face_analyzer):
+    subjects = load_subjects(find_portraits(examples, everyone=True), 6, face_analyzer)
     assert len(subjects) == 6
     return subjects
 
@@ -34,9 +26,9 @@ def copies(crop, frames=3):
     return np.repeat(crop[None], frames, axis=0)
 
 
-def test_perfect_copy_is_always_found(subjects, analyzer, tmp_path):
+def test_perfect_copy_is_always_found(subjects, face_analyzer, tmp_path):
     result = run_identification(
-        subjects, lambda subject, seed: copies(subject.reference.crop), analyzer, tmp_path, frames_per_video=2
+        subjects, lambda subject, seed: copies(subject.reference.crop), face_analyzer, tmp_path, frames_per_video=2
     )
     assert result.overall.rank_1 == result.overall.rank_5 == 1.0
     assert result.overall.face_found == 1.0
@@ -45,12 +37,12 @@ def test_perfect_copy_is_always_found(subjects, analyzer, tmp_path):
     assert sum(group.people for group in result.groups.values()) == 6
 
 
-def test_exchanged_people_are_never_found(subjects, analyzer, tmp_path):
+def test_exchanged_people_are_never_found(subjects, face_analyzer, tmp_path):
     following = {subjects[index - 1].name: subjects[index] for index in range(len(subjects))}
     result = run_identification(
         subjects,
         lambda subject, seed: copies(following[subject.name].reference.crop, 1),
-        analyzer,
+        face_analyzer,
         tmp_path,
         frames_per_video=1,
     )
@@ -58,19 +50,19 @@ def test_exchanged_people_are_never_found(subjects, analyzer, tmp_path):
     assert result.overall.mean_own_distance > 0.6
 
 
-def test_videos_without_faces_count_as_missed(subjects, analyzer, tmp_path):
+def test_videos_without_faces_count_as_missed(subjects, face_analyzer, tmp_path):
     def generate(subject, seed):
         frames = copies(subject.reference.crop)
         frames[1:] = 128
         return np.zeros_like(frames) if subject is subjects[0] else frames
 
-    result = run_identification(subjects, generate, analyzer, tmp_path, frames_per_video=3)
+    result = run_identification(subjects, generate, face_analyzer, tmp_path, frames_per_video=3)
     first, *others = result.people
     assert first.rank is first.own_distance is first.other_distance is None
     assert all(person.rank == 1 and person.frames_with_face == 1 for person in others)
     assert result.overall.rank_1 == pytest.approx(5 / 6)
     assert result.overall.face_found == pytest.approx(5 / 18)
-    assert "no face" in markdown(run_identification(subjects[:2], generate, analyzer, tmp_path / "two"))
+    assert "no face" in markdown(run_identification(subjects[:2], generate, face_analyzer, tmp_path / "two"))
 
 
 def test_random_people_are_found_as_often_as_chance():
@@ -107,11 +99,11 @@ def test_frames_are_spread_over_the_whole_video(subjects, tmp_path):
     assert short.people[0].frames == 2
 
 
-def test_report_files(subjects, analyzer, tmp_path):
+def test_report_files(subjects, face_analyzer, tmp_path):
     result = run_identification(
         subjects,
         lambda subject, seed: copies(subject.reference.crop),
-        analyzer,
+        face_analyzer,
         tmp_path,
         frames_per_video=1,
         settings={"steps": 7},
@@ -159,9 +151,9 @@ run_identification(subjects, generate, analyzer, Path(sys.argv[1]), frames_per_v
 
 
 @pytest.mark.skipif(os.name != "posix", reason="kills a process with SIGKILL")
-def test_killed_run_continues_where_it_stopped(subjects, analyzer, tmp_path):
+def test_killed_run_continues_where_it_stopped(repository, subjects, face_analyzer, tmp_path):
     output = tmp_path / "run"
-    killed = subprocess.run([sys.executable, "-c", KILLED, str(output)], cwd=ROOT, check=False)
+    killed = subprocess.run([sys.executable, "-c", KILLED, str(output)], cwd=repository, check=False)
     assert killed.returncode == -signal.SIGKILL
     calls, progress = [], []
 
@@ -170,7 +162,7 @@ def test_killed_run_continues_where_it_stopped(subjects, analyzer, tmp_path):
         return copies(subject.reference.crop)
 
     def run(folder, **options):
-        return run_identification(subjects, generate, analyzer, folder, frames_per_video=1, **options)
+        return run_identification(subjects, generate, face_analyzer, folder, frames_per_video=1, **options)
 
     result = run(output, on_person=lambda *told: progress.append(told))
     assert calls == [(subjects[index].name, index) for index in (3, 4, 5)]
@@ -183,8 +175,8 @@ def test_killed_run_continues_where_it_stopped(subjects, analyzer, tmp_path):
         run(output, seed=1)
 
 
-def test_unusable_arguments_are_refused(subjects, analyzer, tmp_path):
+def test_unusable_arguments_are_refused(subjects, face_analyzer, tmp_path):
     with pytest.raises(ConfigError, match="2 people"):
-        run_identification(subjects[:1], lambda subject, seed: None, analyzer, tmp_path)
+        run_identification(subjects[:1], lambda subject, seed: None, face_analyzer, tmp_path)
     with pytest.raises(ConfigError, match="uint8"):
-        run_identification(subjects, lambda subject, seed: np.zeros((3, 8, 8, 3)), analyzer, tmp_path)
+        run_identification(subjects, lambda subject, seed: np.zeros((3, 8, 8, 3)), face_analyzer, tmp_path)

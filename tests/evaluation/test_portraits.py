@@ -7,10 +7,7 @@ import pytest
 
 from magicmirror.errors import ConfigError
 from magicmirror.evaluation.portraits import find_portraits, is_held_out, load_subjects, portrait_group
-from magicmirror.faces.dlib_analyzer import DlibFaceAnalyzer
 from magicmirror.media import write_image
-
-EXAMPLES = Path(__file__).parents[2] / "assets" / "examples"
 
 
 @pytest.fixture
@@ -70,16 +67,15 @@ def test_missing_empty_and_ambiguous_folders_are_refused(tmp_path):
         find_portraits(tmp_path, everyone=True)
 
 
-def test_portraits_without_one_clear_face_are_passed_over(tmp_path):
+def test_portraits_without_one_clear_face_are_passed_over(examples, face_analyzer, tmp_path):
     for name in ("woman_1.jpg", "two_people.jpg", "man_1.jpg", "man_2.jpg"):
-        (tmp_path / name).write_bytes((EXAMPLES / name).read_bytes())
+        (tmp_path / name).write_bytes((examples / name).read_bytes())
     write_image(np.full((200, 200, 3), 90, np.uint8), tmp_path / "wall.png")
     (tmp_path / "broken.jpg").write_bytes(b"no picture")
     portraits = find_portraits(tmp_path, everyone=True)
-    analyzer = DlibFaceAnalyzer()
-    assert {subject.name for subject in load_subjects(portraits, 10, analyzer)} == {"woman_1", "man_1", "man_2"}
-    assert len(load_subjects(portraits, 2, analyzer)) == 2
+    assert {subject.name for subject in load_subjects(portraits, 10, face_analyzer)} == {"woman_1", "man_1", "man_2"}
+    assert len(load_subjects(portraits, 2, face_analyzer)) == 2
     with pytest.raises(ConfigError, match="at least 2"):
-        load_subjects(portraits, 1, analyzer)
+        load_subjects(portraits, 1, face_analyzer)
     with pytest.raises(ConfigError, match="one clear face"):
-        load_subjects([portrait for portrait in portraits if portrait.path.suffix == ".png"], 2, analyzer)
+        load_subjects([portrait for portrait in portraits if portrait.path.suffix == ".png"], 2, face_analyzer)

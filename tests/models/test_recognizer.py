@@ -1,7 +1,5 @@
 """The torch recogniser against dlib's own implementation, which it must equal, and its gradients."""
 
-from pathlib import Path
-
 import cv2
 import numpy as np
 import pytest
@@ -10,12 +8,11 @@ import torch
 from magicmirror.errors import ConfigError, WeightsError
 from magicmirror.faces import alignment, dlib_analyzer
 from magicmirror.faces.alignment import align_head, head_transform, transform_points
-from magicmirror.faces.dlib_analyzer import DlibFaceAnalyzer, face_chip
+from magicmirror.faces.dlib_analyzer import face_chip
+from magicmirror.media import load_image
 from magicmirror.models import recognizer
 from magicmirror.models.dlib_weights import DlibStream, package_file, read_layers
 from magicmirror.models.recognizer import DlibFaceRecognizer, chips_from_template, template_landmarks
-
-EXAMPLES = Path(__file__).parents[2] / "assets" / "examples"
 
 
 @pytest.fixture(scope="module")
@@ -24,17 +21,12 @@ def model():
 
 
 @pytest.fixture(scope="module")
-def analyzer():
-    return DlibFaceAnalyzer()
-
-
-@pytest.fixture(scope="module")
-def faces(analyzer):
+def faces(examples, face_analyzer):
     """Photo and analysed face of four example people."""
-    paths = sorted([*EXAMPLES.glob("*.jpg"), *EXAMPLES.glob("*.png")])[:4]
-    assert len(paths) >= 2
-    photos = [np.ascontiguousarray(cv2.imread(str(path))[:, :, ::-1]) for path in paths]
-    return [(photo, analyzer.analyze(photo)[0]) for photo in photos]
+    paths = sorted(examples.glob("*_1.jpg"))[:4]
+    assert len(paths) == 4
+    photos = [load_image(path) for path in paths]
+    return [(photo, face_analyzer.analyze(photo)[0]) for photo in photos]
 
 
 @pytest.fixture(scope="module")
@@ -129,7 +121,7 @@ def test_chips_of_a_turned_head_are_upright(model, faces):
     assert (model.embed_aligned(to_tensor([turned])) - upright).norm() > 0.3
 
 
-def test_embedding_of_a_head_is_that_of_the_photo(model, analyzer, faces):
+def test_embedding_of_a_head_is_that_of_the_photo(model, face_analyzer, faces):
     """Without landmarks the nose is a guess, so the embedding moves a little, far less than between people."""
     for side, limit in ((128, 0.3), (480, 0.3)):
         heads = [align_head(photo, face.landmarks, "dlib5", side) for photo, face in faces]
@@ -137,7 +129,7 @@ def test_embedding_of_a_head_is_that_of_the_photo(model, analyzer, faces):
         for embedding, (_, face) in zip(embeddings, faces, strict=True):
             assert np.linalg.norm(embedding - face.embedding) < limit
         if side == 128:
-            np.testing.assert_allclose(embeddings, analyzer.embed_aligned(np.stack(heads)), atol=0.01)
+            np.testing.assert_allclose(embeddings, face_analyzer.embed_aligned(np.stack(heads)), atol=0.01)
 
 
 def test_wrong_shapes_are_refused(model):
