@@ -1,0 +1,126 @@
+"""What a pipeline call refuses before any model runs."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+
+import torch
+from torch import Tensor
+
+from magicmirror.errors import ConfigError, PromptError
+
+OUTPUT_TYPES = ("np", "pt", "pil", "latent")
+
+
+def check_size(height: int, width: int, cell: int) -> None:
+    """Refuse pictures that do not divide into patches.
+
+    Args:
+        height: In px.
+        width: In px.
+        cell: Px a side of one patch.
+
+    Raises:
+        ConfigError: With the nearest size that works.
+    """
+    for name, size in (("height", height), ("width", width)):
+        if size < cell or size % cell:
+            nearest = max(cell, round(size / cell) * cell)
+            raise ConfigError(f"{name} must be a multiple of {cell} px, got {size}.", f"The nearest is {nearest}.")
+
+
+def check_frame_count(num_frames: int, frame_stride: int, decoded: bool) -> None:
+    """Refuse numbers of frames that the VAE does not decode to.
+
+    It decodes latent frames in pairs, and where the number is odd, the first alone to one pixel frame; so stock
+    CogVideoX returns 8 frames when it is asked for 5.
+
+    Args:
+        num_frames: Pixel frames.
+        frame_stride: Pixel frames a latent frame.
+        decoded: Whether there will be pixel frames at all.
+
+    Raises:
+        ConfigError: With the nearest number that works.
+    """
+
+    def works(count: int) -> bool:
+        return count >= 1 and (not decoded or count % (2 * frame_stride) in (0, 1))
+
+    if not works(num_frames):
+        around = range(max(num_frames, 1) - 2 * frame_stride, max(num_frames, 1) + 2 * frame_stride)
+        nearest = min(filter(works, around), key=lambda count: abs(count - num_frames))
+        pair = 2 * frame_stride
+        raise ConfigError(
+            f"num_frames must be {pair} k or {pair} k + 1, got {num_frames}.", f"The nearest is {nearest}."
+        )
+
+
+def check_text(
+    prompt: str | Sequence[str] | None,
+    negative_prompt: str | None,
+    prompt_embeds: Tensor | None,
+    negative_prompt_embeds: Tensor | None,
+) -> None:
+    """Refuse missing text, empty text, and text given in two ways.
+
+    Raises:
+        PromptError: For missing or empty text.
+        ConfigError: For contradictory arguments.
+    """
+    if (prompt is None) == (prompt_embeds is None):
+        raise PromptError("Give either prompt or prompt_embeds, one of them.")
+    if negative_prompt is not None and negative_prompt_embeds is not None:
+        raise ConfigError("Give either negative_prompt or negative_prompt_embeds, not both.")
+    if prompt is not None and (not prompt or any(not text for text in _texts(prompt))):
+        raise PromptError("The prompt is empty.", 'Describe what the person does, for example "a man smiles".')
+    if prompt_embeds is not None and negative_prompt_embeds is not None:
+        shapes = tuple(prompt_embeds.shape), tuple(negative_prompt_embeds.shape)
+        if shapes[0] != shapes[1]:
+            raise ConfigError(f"prompt_embeds and negative_prompt_embeds differ in shape: {shapes[0]} and {shapes[1]}.")
+
+
+def check_identity_scale(scale: float) -> None:
+    """Refuse a strength outside [0, 2].
+
+    Raises:
+        ConfigError: If it is.
+    """
+    if not 0.0 <= scale <= 2.0:
+        raise ConfigError(f"identity_scale must lie in [0, 2], got {scale}.")
+
+
+def check_randomness(seed: int | None, generator: torch.Generator | None) -> None:
+    """Refuse a call that could not be repeated.
+
+    Raises:
+        ConfigError: If there is no seed, or two sources of noise.
+    """
+    if (seed is None) == (generator is None):
+        given = "neither" if seed is None else "both"
+        raise ConfigError(f"Give either seed or generator, got {given}.", "A seed such as 0 makes a result repeatable.")
+
+
+def check_output_type(output_type: str) -> None:
+    """Refuse unknown forms of the result.
+
+    Raises:
+        ConfigError: With the forms there are.
+    """
+    if output_type not in OUTPUT_TYPES:
+        raise ConfigError(f'Unknown output_type "{output_type}".', f"Choose one of {', '.join(OUTPUT_TYPES)}.")
+
+
+def check_callback_inputs(names: Sequence[str], known: Sequence[str]) -> None:
+    """Refuse names of tensors that a callback cannot get.
+
+    Raises:
+        ConfigError: With the names there are.
+    """
+    unknown = [name for name in names if name not in known]
+    if unknown:
+        raise ConfigError(f"A callback cannot get {unknown}.", f"It can get {list(known)}.")
+
+
+def _texts(prompt: str | Sequence[str]) -> list[str]:
+    return [prompt] if isinstance(prompt, str) else list(prompt)

@@ -1,0 +1,220 @@
+"""From a profile to a pipeline, and from a request to a video: the two calls that command line, page and API share."""
+
+from __future__ import annotations
+
+import json
+import time
+from collections.abc import Callable
+from pathlib import Path
+from typing import Any, Literal
+
+import diffusers
+import numpy as np
+import torch
+import transformers
+from diffusers import CogVideoXDDIMScheduler, CogVideoXDPMScheduler
+from torch import Tensor
+
+from magicmirror import __version__
+from magicmirror.errors import ConfigError, JobCancelled, WeightsError
+from magicmirror.models.presets import model_preset
+from magicmirror.pipeline.assembly import assemble
+from magicmirror.pipeline.pipeline import MagicMirrorPipeline
+from magicmirror.pipeline.profiles import Profile, SchedulerName
+from magicmirror.pipeline.sources import adapter_folder, folder_hash, photomaker_file, stock_folder
+from magicmirror.types import GeneratedVideo, GenerationRequest
+
+Offload = Literal["none", "model", "sequential"]
+SCHEDULERS = {"ddim": CogVideoXDDIMScheduler, "dpm": CogVideoXDPMScheduler}
+
+
+def load_pipeline(
+    profile: Profile, device: str = "auto", adapter: str | None = None, offload: Offload = "none"
+) -> MagicMirrorPipeline:
+    """Load everything that a profile needs.
+
+    Args:
+        profile: Which weights.
+        device: ``auto`` takes CUDA, then MPS, then the CPU; or a torch device.
+        adapter: Folder or hub id in place of the profile's.
+        offload: ``model`` keeps only the network at work on the GPU, ``sequential`` only the layer (slow).
+
+    Returns:
+        The pipeline on its device, in evaluation mode; its ``provenance`` says which weights it holds.
+
+    Raises:
+        WeightsError: If weights are missing or do not fit.
+        ConfigError: If the device does not exist.
+    """
+    target = choose_device(device)
+    adapter = adapter or profile.adapter
+    dtype = getattr(torch, profile.dtype_name(target.type))
+    if _is_saved_pipeline(Path(profile.base)):
+        pipeline = MagicMirrorPipeline.from_pretrained(profile.base, torch_dtype=dtype)
+        provenance = {"base": folder_hash(Path(profile.base)), "adapter": "part of base"}
+    else:
+        if profile.face_encoder is None:
+            raise WeightsError(
+                f'The weights of "{profile.name}" are not at {profile.base}.',
+                "Give the folder of a saved MagicMirrorPipeline in MAGICMIRROR_MODEL_PATH.",
+            )
+        if adapter is None:
+            raise WeightsError(
+                f'The profile "{profile.name}" needs adapter weights, and none were given: without them the '
+                "video would show somebody else.",
+                "None are published yet. Train them (docs/training.md), and give their folder or hub id with --adapter "
+                "or MAGICMIRROR_ADAPTER.",
+            )
+        base = stock_folder(profile.base)
+        pipeline = assemble(base, photomaker_file(profile.face_encoder), model_preset(profile.preset), dtype)
+        provenance = {"base": f"{profile.base}@{base.name}"}
+    if adapter is not None:
+        folder = adapter_folder(adapter)
+        pipeline.load_adapter(folder)
+        provenance["adapter"] = folder_hash(folder)
+    pipeline.provenance = provenance
+    return _place(pipeline, profile, target, offload)
+
+
+def choose_device(name: str) -> torch.device:
+    """Turn ``auto`` or a device's name into a device that exists.
+
+    Raises:
+        ConfigError: If it does not.
+    """
+    if name == "auto":
+        name = "cuda" if torch.cuda.is_available() else "mps" if torch.backends.mps.is_available() else "cpu"
+    try:
+        device = torch.device(name)
+    except RuntimeError as error:
+        raise ConfigError(f'"{name}" is not a device.', "Use auto, cpu, cuda, cuda:N or mps.") from error
+    counts = {"cpu": 1, "cuda": torch.cuda.device_count(), "mps": int(torch.backends.mps.is_available())}
+    if (device.index or 0) >= counts.get(device.type, 0):
+        raise ConfigError(f'The device "{name}" does not exist on this machine.', 'Use "auto".')
+    return device
+
+
+def set_scheduler(pipeline: MagicMirrorPipeline, name: SchedulerName) -> None:
+    """Give a pipeline one of CogVideoX's schedulers, with the noise schedule of its weights."""
+    pipeline.scheduler = SCHEDULERS[name].from_config(pipeline.scheduler.config, timestep_spacing="trailing")
+
+
+def generate(
+    pipeline: MagicMirrorPipeline,
+    profile: Profile,
+    request: GenerationRequest,
+    on_step: Callable[[int, int, Tensor], None] | None = None,
+    should_stop: Callable[[], bool] | None = None,
+) -> GeneratedVideo:
+    """Make the video of a request.
+
+    Args:
+        pipeline: Of ``load_pipeline``.
+        profile: The same profile.
+        request: What to make; ``None`` in it means the profile's default.
+        on_step: Called after every denoising step with step (from 0), steps in all, and latents (1, F, C, H, W).
+        should_stop: Asked before the start, after every step, and so before decoding.
+
+    Returns:
+        Frames, settings and timings; ``likeness`` is left empty.
+
+    Raises:
+        JobCancelled: Once ``should_stop`` said so.
+        MagicMirrorError: If the request cannot be met; see ``Profile.resolve`` and ``MagicMirrorPipeline``.
+    """
+    request = profile.resolve(request)
+    shape = profile.video_shape(request)
+    total = request.num_inference_steps
+    assert total is not None and request.guidance_scale is not None
+
+    def after_step(_: Any, step: int, __: Tensor, tensors: dict[str, Any]) -> dict[str, Any]:
+        if on_step is not None:
+            on_step(step, total, tensors["latents"])
+        _stop_if(should_stop)
+        return {}
+
+    start = time.perf_counter()
+    _stop_if(should_stop)
+    output: Any = pipeline(
+        request.prompt,
+        request.references,
+        negative_prompt=request.negative_prompt,
+        height=shape.height_px,
+        width=shape.width_px,
+        num_frames=shape.num_frames,
+        num_inference_steps=total,
+        guidance_scale=request.guidance_scale,
+        use_dynamic_cfg=profile.use_dynamic_cfg,
+        identity_scale=request.identity_scale,
+        seed=request.seed,
+        callback_on_step_end=after_step,
+    )
+    return GeneratedVideo(
+        frames=np.clip(np.rint(output.frames[0] * 255.0), 0, 255).astype(np.uint8),
+        fps=shape.fps,
+        settings=settings_record(pipeline, profile, request),
+        timings_s={**pipeline.timings_s, "total": time.perf_counter() - start},
+    )
+
+
+def settings_record(pipeline: MagicMirrorPipeline, profile: Profile, request: GenerationRequest) -> dict[str, Any]:
+    """All that a video depends on, as JSON can hold it.
+
+    Args:
+        pipeline: That made it.
+        profile: Of the pipeline.
+        request: Resolved.
+
+    Returns:
+        The record that goes into the mp4 and its sidecar.
+    """
+    return {
+        "prompt": request.prompt,
+        "negative_prompt": request.negative_prompt,
+        "seed": request.seed,
+        "profile": profile.name,
+        "num_inference_steps": request.num_inference_steps,
+        "guidance_scale": request.guidance_scale,
+        "use_dynamic_cfg": profile.use_dynamic_cfg,
+        "identity_scale": request.identity_scale,
+        "scheduler": type(pipeline.scheduler).__name__,
+        "num_frames": request.num_frames,
+        "height_px": request.height_px,
+        "width_px": request.width_px,
+        "fps": profile.shape.fps,
+        "references": [reference.photo_sha256 for reference in request.references],
+        "weights": dict(pipeline.provenance),
+        "device": pipeline.device.type,
+        "dtype": str(pipeline.transformer.dtype).removeprefix("torch."),
+        "versions": {
+            "magicmirror": __version__,
+            **{library.__name__: str(library.__version__) for library in (torch, diffusers, transformers)},
+        },
+    }
+
+
+def _stop_if(should_stop: Callable[[], bool] | None) -> None:
+    if should_stop is not None and should_stop():
+        raise JobCancelled("The job was stopped on request.")
+
+
+def _is_saved_pipeline(folder: Path) -> bool:
+    index = folder / MagicMirrorPipeline.config_name
+    return index.is_file() and bool(json.loads(index.read_text())["_class_name"] == MagicMirrorPipeline.__name__)
+
+
+def _place(
+    pipeline: MagicMirrorPipeline, profile: Profile, device: torch.device, offload: Offload
+) -> MagicMirrorPipeline:
+    """Set scheduler and memory options and move the pipeline to its device."""
+    set_scheduler(pipeline, profile.scheduler)
+    pipeline.set_progress_bar_config(disable=True)
+    if profile.vae_tiling:
+        pipeline.vae.enable_tiling()
+    if offload == "model":
+        pipeline.enable_model_cpu_offload(device=device)
+    elif offload == "sequential":
+        pipeline.enable_sequential_cpu_offload(device=device)
+    else:
+        pipeline.to(device)
+    return pipeline

@@ -1,0 +1,306 @@
+"""``MagicMirrorPipeline``: a face and a prompt in, a video out (the whole of the paper's section 3)."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from typing import Any
+
+import torch
+from diffusers import AutoencoderKLCogVideoX, CogVideoXDDIMScheduler, CogVideoXDPMScheduler
+from diffusers.callbacks import MultiPipelineCallbacks, PipelineCallback
+from diffusers.pipelines.cogvideo.pipeline_output import CogVideoXPipelineOutput
+from diffusers.video_processor import VideoProcessor
+from torch import Tensor
+from transformers import CLIPVisionModel, T5EncoderModel, T5Tokenizer
+from transformers.image_processing_base import ImageProcessingMixin
+
+from magicmirror.pipeline.components import (
+    FacePerceiver,
+    IdentityFusion,
+    IdentityPerceiver,
+    MagicMirrorTransformer3DModel,
+)
+from magicmirror.pipeline.conditioning import reference_tensors
+from magicmirror.pipeline.denoising import Guidance
+from magicmirror.pipeline.input_checks import (
+    check_callback_inputs,
+    check_frame_count,
+    check_identity_scale,
+    check_output_type,
+    check_randomness,
+    check_size,
+    check_text,
+)
+from magicmirror.pipeline.stage_timer import StageTimer
+from magicmirror.pipeline.step_callbacks import CallbackWatcher, StepCallback
+from magicmirror.pipeline.steps import PipelineSteps
+from magicmirror.types import FaceReference
+
+
+class MagicMirrorPipeline(PipelineSteps):
+    """Identity-preserved text-to-video.
+
+    Every stage is a public method; ``__call__`` runs them in order. Without references, or with ``identity_scale=0``,
+    the latents are those of diffusers' ``CogVideoXPipeline`` bit for bit.
+
+    Args:
+        tokenizer: Of the text encoder.
+        text_encoder: T5.
+        vae: CogVideoX's.
+        transformer: With the adapter.
+        scheduler: One of CogVideoX's two.
+        image_encoder: CLIP vision tower ``F_feat``.
+        feature_extractor: Image processor of the vision tower.
+        identity_perceiver: ``tau_id`` of Eq. 3.
+        face_perceiver: ``tau_face`` of Eq. 4.
+        identity_fusion: ``MLP_fuse`` of Eq. 5.
+
+    Attributes:
+        timings_s: Seconds per stage of the last call.
+        provenance: Which weights these are; filled in by ``load_pipeline``.
+    """
+
+    model_cpu_offload_seq = (
+        "image_encoder->identity_perceiver->face_perceiver->text_encoder->identity_fusion->transformer->vae"
+    )
+    _optional_components: list[str] = []
+    _callback_tensor_inputs = ["latents", "prompt_embeds", "negative_prompt_embeds"]
+
+    def __init__(
+        self,
+        tokenizer: T5Tokenizer,
+        text_encoder: T5EncoderModel,
+        vae: AutoencoderKLCogVideoX,
+        transformer: MagicMirrorTransformer3DModel,
+        scheduler: CogVideoXDDIMScheduler | CogVideoXDPMScheduler,
+        image_encoder: CLIPVisionModel,
+        feature_extractor: ImageProcessingMixin,
+        identity_perceiver: IdentityPerceiver,
+        face_perceiver: FacePerceiver,
+        identity_fusion: IdentityFusion,
+    ) -> None:
+        super().__init__()
+        self.register_modules(
+            tokenizer=tokenizer,
+            text_encoder=text_encoder,
+            vae=vae,
+            transformer=transformer,
+            scheduler=scheduler,
+            image_encoder=image_encoder,
+            feature_extractor=feature_extractor,
+            identity_perceiver=identity_perceiver,
+            face_perceiver=face_perceiver,
+            identity_fusion=identity_fusion,
+        )
+        self.vae_scale_factor_spatial = 2 ** (len(vae.config.block_out_channels) - 1)
+        self.vae_scale_factor_temporal = int(vae.config.temporal_compression_ratio)
+        self.video_processor = VideoProcessor(vae_scale_factor=self.vae_scale_factor_spatial)
+        self.timings_s: dict[str, float] = {}
+        self.provenance: dict[str, str] = {}
+        self._interrupt = False
+        self._current_timestep: Tensor | None = None
+
+    @property
+    def interrupt(self) -> bool:
+        """Whether the running call was asked to stop (set ``_interrupt``, as for every diffusers pipeline)."""
+        return self._interrupt
+
+    @property
+    def current_timestep(self) -> Tensor | None:
+        """The timestep that is being denoised; read by diffusers' attention caches."""
+        return self._current_timestep
+
+    def check_inputs(
+        self,
+        prompt: str | Sequence[str] | None,
+        references: Sequence[FaceReference] | None,
+        height: int,
+        width: int,
+        num_frames: int,
+        *,
+        negative_prompt: str | None = None,
+        prompt_embeds: Tensor | None = None,
+        negative_prompt_embeds: Tensor | None = None,
+        seed: int | None = None,
+        generator: torch.Generator | None = None,
+        identity_scale: float = 1.0,
+        max_sequence_length: int | None = None,
+        output_type: str = "np",
+        callback_inputs: Sequence[str] = (),
+    ) -> None:
+        """Refuse what cannot work before any model runs.
+
+        Args:
+            prompt: Text, or texts.
+            references: Photos of one person, or ``None``.
+            height: In px.
+            width: In px.
+            num_frames: Pixel frames.
+            negative_prompt: Text, or ``None``.
+            prompt_embeds: In place of ``prompt``.
+            negative_prompt_embeds: In place of ``negative_prompt``.
+            seed: Of the noise.
+            generator: In place of ``seed``.
+            identity_scale: Strength of the identity.
+            max_sequence_length: T; ``None`` takes the transformer's.
+            output_type: As in ``__call__``.
+            callback_inputs: Names of tensors that a callback wants.
+
+        Raises:
+            PromptError: If text is missing, or with an identity names no person or is too long.
+            FaceError: If the list of references is empty.
+            ConfigError: If a size does not fit the networks, the seed is missing, or a value is out of range.
+        """
+        cell = self.vae_scale_factor_spatial * self.transformer.config.patch_size
+        check_size(height, width, cell)
+        check_frame_count(num_frames, self.vae_scale_factor_temporal, decoded=output_type != "latent")
+        check_text(prompt, negative_prompt, prompt_embeds, negative_prompt_embeds)
+        check_randomness(seed, generator)
+        check_identity_scale(identity_scale)
+        check_callback_inputs(callback_inputs, self._callback_tensor_inputs)
+        check_output_type(output_type)
+        if references is not None and identity_scale > 0:
+            reference_tensors(references, self.identity_perceiver.config.embedding_dim)
+            if prompt is not None:
+                self.locate_person(prompt, max_sequence_length)
+
+    @torch.no_grad()
+    def __call__(
+        self,
+        prompt: str | Sequence[str] | None = None,
+        references: Sequence[FaceReference] | None = None,
+        negative_prompt: str | None = None,
+        height: int | None = None,
+        width: int | None = None,
+        num_frames: int | None = None,
+        num_inference_steps: int = 50,
+        guidance_scale: float = 6.0,
+        use_dynamic_cfg: bool = False,
+        identity_scale: float = 1.0,
+        seed: int | None = None,
+        generator: torch.Generator | None = None,
+        latents: Tensor | None = None,
+        prompt_embeds: Tensor | None = None,
+        negative_prompt_embeds: Tensor | None = None,
+        output_type: str = "np",
+        attention_kwargs: dict[str, Any] | None = None,
+        callback_on_step_end: StepCallback | PipelineCallback | MultiPipelineCallbacks | None = None,
+        callback_on_step_end_tensor_inputs: Sequence[str] = ("latents",),
+        max_sequence_length: int | None = None,
+        return_dict: bool = True,
+    ) -> CogVideoXPipelineOutput | tuple[Any]:
+        """Make a video.
+
+        Args:
+            prompt: What the person does; a list makes several videos of the same person.
+            references: Analysed photos of one person; ``None`` is plain CogVideoX.
+            negative_prompt: What to steer away from.
+            height: In px; ``None`` takes the transformer's.
+            width: In px; ``None`` takes the transformer's.
+            num_frames: Pixel frames; ``None`` takes the transformer's.
+            num_inference_steps: Denoising steps.
+            guidance_scale: Classifier-free guidance; 1 switches it off.
+            use_dynamic_cfg: Let the guidance grow over the schedule.
+            identity_scale: Strength in [0, 2]; 0 is plain CogVideoX, whatever the references.
+            seed: Of all noise, drawn on the CPU so that it does not depend on the device.
+            generator: In place of ``seed``.
+            latents: First noise (B, F, C, H, W) to use instead of drawing it.
+            prompt_embeds: (B, T, D_txt) in place of ``prompt``, taken as they are: of ``encode_prompt``.
+            negative_prompt_embeds: In place of ``negative_prompt``.
+            output_type: ``np`` (B, F, H, W, 3) and ``pt`` (B, F, 3, H, W) in [0, 1], ``pil``, or ``latent``.
+            attention_kwargs: Passed to the transformer.
+            callback_on_step_end: Called after every step with (pipeline, step, timestep, tensors).
+            callback_on_step_end_tensor_inputs: Names of the tensors that it gets.
+            max_sequence_length: T; ``None`` takes the transformer's.
+            return_dict: Whether to return an object instead of a tuple.
+
+        Returns:
+            ``frames`` as ``output_type`` says. After an interrupt they are what the steps so far have made.
+
+        Raises:
+            MagicMirrorError: As ``check_inputs``, ``encode_identity`` and ``encode_prompt`` say.
+        """
+        height, width, num_frames = self._shape(height, width, num_frames)
+        self.check_inputs(
+            prompt,
+            references,
+            height,
+            width,
+            num_frames,
+            negative_prompt=negative_prompt,
+            prompt_embeds=prompt_embeds,
+            negative_prompt_embeds=negative_prompt_embeds,
+            seed=seed,
+            generator=generator,
+            identity_scale=identity_scale,
+            max_sequence_length=max_sequence_length,
+            output_type=output_type,
+            callback_inputs=callback_on_step_end_tensor_inputs,
+        )
+        generator = _noise_source(seed, generator)
+        guidance = Guidance(guidance_scale, use_dynamic_cfg)
+        self._interrupt = False
+        timer = StageTimer(self._execution_device)
+        try:
+            with timer.stage("identity"):
+                wanted = references is not None and identity_scale > 0
+                identity = self.encode_identity(references or ()) if wanted else None
+            with timer.stage("prompt"):
+                positive, negative = self.encode_prompt(
+                    prompt,
+                    negative_prompt,
+                    guidance.active,
+                    identity,
+                    prompt_embeds,
+                    negative_prompt_embeds,
+                    max_sequence_length,
+                )
+            with timer.stage("denoise"), self.progress_bar(total=num_inference_steps) as bar:
+                noise = self.prepare_latents(
+                    positive.size(0), num_frames, height, width, positive.dtype, generator, latents
+                )
+                latents = self.denoise(
+                    noise,
+                    positive,
+                    negative,
+                    num_inference_steps,
+                    guidance,
+                    identity=identity,
+                    identity_scale=identity_scale,
+                    generator=generator,
+                    attention_kwargs=attention_kwargs,
+                    watcher=CallbackWatcher(
+                        self, callback_on_step_end, callback_on_step_end_tensor_inputs, negative, bar
+                    ),
+                )
+            with timer.stage("decode"):
+                frames = self._postprocess(latents, num_frames, output_type)
+        finally:
+            self._current_timestep = None
+            self.timings_s = timer.seconds
+            self.maybe_free_model_hooks()
+        return CogVideoXPipelineOutput(frames=frames) if return_dict else (frames,)
+
+    def _shape(self, height: int | None, width: int | None, num_frames: int | None) -> tuple[int, int, int]:
+        """Height, width and frames, the transformer's where they are not given."""
+        config, cell = self.transformer.config, self.vae_scale_factor_spatial
+        return (
+            config.sample_height * cell if height is None else height,
+            config.sample_width * cell if width is None else width,
+            config.sample_frames if num_frames is None else num_frames,
+        )
+
+    def _postprocess(self, latents: Tensor, num_frames: int, output_type: str) -> Any:
+        """Clean latents as ``output_type`` wants them."""
+        if output_type == "latent":
+            return latents
+        video = self.decode_latents(latents[:, self._padding_frames(num_frames) :])
+        return self.video_processor.postprocess_video(video=video, output_type=output_type)
+
+
+def _noise_source(seed: int | None, generator: torch.Generator | None) -> torch.Generator:
+    """The generator, or a new one on the CPU, whose noise is the same for every device."""
+    if generator is not None:
+        return generator
+    assert seed is not None
+    return torch.Generator("cpu").manual_seed(seed)

@@ -1,0 +1,58 @@
+"""diffusers' ``callback_on_step_end``, progress bar and interrupt, as a watcher of the loop."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Sequence
+from typing import Any
+
+from torch import Tensor
+
+from magicmirror.pipeline.denoising import StepState
+
+StepCallback = Callable[[Any, int, Tensor, dict[str, Any]], dict[str, Any] | None]
+
+
+class CallbackWatcher:
+    """Follows the loop for one call of a pipeline.
+
+    Args:
+        pipeline: Handed to the callback; its ``interrupt`` ends the loop.
+        callback: ``callback(pipeline, step, timestep, tensors)``; may return replacements for the tensors.
+        tensor_inputs: Names of the tensors that the callback wants.
+        negative_prompt_embeds: (B, T, D_txt), or ``None``.
+        progress_bar: Advanced by one a step.
+    """
+
+    def __init__(
+        self,
+        pipeline: Any,
+        callback: StepCallback | None,
+        tensor_inputs: Sequence[str],
+        negative_prompt_embeds: Tensor | None,
+        progress_bar: Any,
+    ) -> None:
+        self.pipeline = pipeline
+        self.callback = callback
+        # diffusers' own callback classes say themselves what they want.
+        self.tensor_inputs = list(getattr(callback, "tensor_inputs", tensor_inputs))
+        self.negative_prompt_embeds = negative_prompt_embeds
+        self.progress_bar = progress_bar
+
+    def before_step(self, timestep: Tensor) -> bool:
+        """Note the timestep, and stop where the pipeline was interrupted."""
+        self.pipeline._current_timestep = timestep
+        return not self.pipeline.interrupt
+
+    def after_step(self, state: StepState) -> None:
+        """Call the callback and take its replacements."""
+        if self.callback is not None:
+            tensors = {
+                "latents": state.latents,
+                "prompt_embeds": state.prompt_embeds,
+                "negative_prompt_embeds": self.negative_prompt_embeds,
+            }
+            wanted = {name: tensors[name] for name in self.tensor_inputs}
+            changed = self.callback(self.pipeline, state.index, state.timestep, wanted) or {}
+            state.latents = changed.get("latents", state.latents)
+            state.prompt_embeds = changed.get("prompt_embeds", state.prompt_embeds)
+        self.progress_bar.update()

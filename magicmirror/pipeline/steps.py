@@ -1,0 +1,233 @@
+"""The steps of a request between its checks and its frames, each a public method of the pipeline."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from typing import Any
+
+import torch
+from diffusers.utils.torch_utils import randn_tensor
+from torch import Tensor
+
+from magicmirror.pipeline.conditioning import (
+    IdentityCondition,
+    average_identity,
+    encode_faces,
+    encode_text,
+    fuse_identity,
+    fusion_position,
+    preprocess_crops,
+    reference_tensors,
+)
+from magicmirror.pipeline.denoising import Guidance, LoopWatcher, denoise, rotary_embedding
+from magicmirror.pipeline.persistence import PersistentPipeline
+from magicmirror.pipeline.person_word import PersonWord, find_person_word
+from magicmirror.types import FaceReference
+
+
+class PipelineSteps(PersistentPipeline):
+    """Encode identity and prompt, prepare latents, denoise, decode.
+
+    Its components are those of ``MagicMirrorPipeline``. A caller that runs the steps itself does so under
+    ``torch.no_grad()``, in the order of ``MagicMirrorPipeline.__call__``.
+
+    Attributes:
+        vae_scale_factor_spatial: Px a side of a latent cell.
+        vae_scale_factor_temporal: Pixel frames a latent frame.
+    """
+
+    vae_scale_factor_spatial: int
+    vae_scale_factor_temporal: int
+
+    def encode_identity(self, references: Sequence[FaceReference]) -> IdentityCondition:
+        """Encode one person.
+
+        Args:
+            references: One or more analysed photos; averaged by quality.
+
+        Returns:
+            ID tokens (1, 2, D_id) and face tokens (1, N, D).
+
+        Raises:
+            FaceError: If there is no reference.
+            ConfigError: If a reference comes from another recogniser than the model was made for.
+        """
+        device = self._execution_device
+        embeddings, qualities = reference_tensors(references, self.identity_perceiver.config.embedding_dim)
+        pixels = preprocess_crops(self.feature_extractor, [reference.crop for reference in references])
+        photos = encode_faces(
+            self.image_encoder,
+            self.identity_perceiver,
+            self.face_perceiver,
+            pixels.to(device),
+            embeddings.to(device),
+        )
+        return average_identity(photos, qualities)
+
+    def encode_prompt(
+        self,
+        prompt: str | Sequence[str] | None,
+        negative_prompt: str | None = None,
+        guided: bool = True,
+        identity: IdentityCondition | None = None,
+        prompt_embeds: Tensor | None = None,
+        negative_prompt_embeds: Tensor | None = None,
+        max_sequence_length: int | None = None,
+    ) -> tuple[Tensor, Tensor | None]:
+        """Encode the text, fused with the identity where there is one.
+
+        Args:
+            prompt: B texts, or one. Without an identity they are encoded as they are, trigger and all.
+            negative_prompt: What to steer away from; never fused.
+            guided: Whether the negative text is needed.
+            identity: One person, for all rows.
+            prompt_embeds: (B, T, D_txt) in place of ``prompt``; taken as it is.
+            negative_prompt_embeds: As ``prompt_embeds``, in place of ``negative_prompt``.
+            max_sequence_length: T; ``None`` takes the transformer's.
+
+        Returns:
+            Text (B, T, D_txt), and negative text of the same shape or ``None``.
+
+        Raises:
+            PromptError: If there is an identity, and a prompt names no person or has no room for it.
+        """
+        device = self._execution_device
+        length = max_sequence_length or self.transformer.config.max_text_seq_length
+        if prompt_embeds is None:
+            assert prompt is not None
+            prompts = [prompt] if isinstance(prompt, str) else list(prompt)
+            prompt_embeds = self._encode_positive(prompts, identity, length, device)
+        if not guided:
+            return prompt_embeds, None
+        if negative_prompt_embeds is None:
+            negative = [negative_prompt or ""] * prompt_embeds.size(0)
+            negative_prompt_embeds = encode_text(self.tokenizer, self.text_encoder, negative, length, device)
+        return prompt_embeds, negative_prompt_embeds
+
+    def _encode_positive(
+        self, prompts: list[str], identity: IdentityCondition | None, length: int, device: torch.device
+    ) -> Tensor:
+        if identity is None:
+            return encode_text(self.tokenizer, self.text_encoder, prompts, length, device)
+        people, positions = self.locate_person(prompts, length)
+        text = encode_text(self.tokenizer, self.text_encoder, [person.prompt for person in people], length, device)
+        tokens = identity.identity_tokens.expand(len(prompts), -1, -1)
+        return fuse_identity(self.identity_fusion, tokens, text, positions)
+
+    def locate_person(
+        self, prompt: str | Sequence[str], max_sequence_length: int | None = None
+    ) -> tuple[list[PersonWord], list[int]]:
+        """Find the person word of every prompt, and the token where the identity will go.
+
+        Args:
+            prompt: B texts, or one.
+            max_sequence_length: T; ``None`` takes the transformer's.
+
+        Returns:
+            B person words, and B positions.
+
+        Raises:
+            PromptError: If a prompt names no person or has no room for the identity.
+        """
+        length = max_sequence_length or self.transformer.config.max_text_seq_length
+        people = [find_person_word(text) for text in ([prompt] if isinstance(prompt, str) else prompt)]
+        return people, [fusion_position(self.tokenizer, person, length) for person in people]
+
+    def prepare_latents(
+        self,
+        batch_size: int,
+        num_frames: int,
+        height: int,
+        width: int,
+        dtype: torch.dtype,
+        generator: torch.Generator | None,
+        latents: Tensor | None = None,
+    ) -> Tensor:
+        """Draw the first noise.
+
+        Args:
+            batch_size: B.
+            num_frames: Pixel frames.
+            height: In px.
+            width: In px.
+            dtype: Of the latents.
+            generator: Source of the noise.
+            latents: Noise to use instead, unit variance.
+
+        Returns:
+            (B, F, C, H, W), scaled as the scheduler wants it.
+        """
+        shape = (
+            batch_size,
+            (num_frames - 1) // self.vae_scale_factor_temporal + 1 + self._padding_frames(num_frames),
+            self.transformer.config.in_channels,
+            height // self.vae_scale_factor_spatial,
+            width // self.vae_scale_factor_spatial,
+        )
+        device = self._execution_device
+        if latents is None:
+            latents = randn_tensor(shape, generator=generator, device=device, dtype=dtype)
+        noise: Tensor = latents.to(device) * self.scheduler.init_noise_sigma
+        return noise
+
+    def denoise(
+        self,
+        latents: Tensor,
+        prompt_embeds: Tensor,
+        negative_prompt_embeds: Tensor | None,
+        num_inference_steps: int,
+        guidance: Guidance,
+        *,
+        identity: IdentityCondition | None = None,
+        identity_scale: float = 1.0,
+        generator: torch.Generator | None = None,
+        attention_kwargs: dict[str, Any] | None = None,
+        watcher: LoopWatcher | None = None,
+    ) -> Tensor:
+        """Run the loop of ``magicmirror.pipeline.denoising``.
+
+        Args:
+            latents: Of ``prepare_latents``.
+            prompt_embeds: (B, T, D_txt).
+            negative_prompt_embeds: As ``prompt_embeds``; needed where guidance is active.
+            num_inference_steps: Steps.
+            guidance: Scale and schedule.
+            identity: One person, for all rows.
+            identity_scale: Strength in [0, 2].
+            generator: For schedulers that add noise.
+            attention_kwargs: Passed to the transformer.
+            watcher: Called around every step.
+
+        Returns:
+            (B, F, C, H, W) clean latents.
+        """
+        self.scheduler.set_timesteps(num_inference_steps, device=latents.device)
+        if guidance.active:
+            assert negative_prompt_embeds is not None
+            prompt_embeds = torch.cat([negative_prompt_embeds, prompt_embeds])
+        if identity is not None:
+            identity = IdentityCondition(*(tokens.expand(latents.size(0), -1, -1) for tokens in identity))
+        return denoise(
+            self.transformer,
+            self.scheduler,
+            latents,
+            prompt_embeds,
+            guidance,
+            rotary=rotary_embedding(self.transformer.config, latents.shape, latents.device),
+            identity=identity,
+            identity_scale=identity_scale,
+            generator=generator,
+            attention_kwargs=attention_kwargs,
+            watcher=watcher,
+        )
+
+    def decode_latents(self, latents: Tensor) -> Tensor:
+        """Decode clean latents (B, F, C, H, W) to frames (B, 3, F, H, W), about [-1, 1]."""
+        scaled = 1 / self.vae.config.scaling_factor * latents.permute(0, 2, 1, 3, 4)
+        frames: Tensor = self.vae.decode(scaled).sample
+        return frames
+
+    def _padding_frames(self, num_frames: int) -> int:
+        """Latent frames put before the video, for CogVideoX 1.5 whose patches span several."""
+        patch = self.transformer.config.patch_size_t or 1
+        return -((num_frames - 1) // self.vae_scale_factor_temporal + 1) % patch
