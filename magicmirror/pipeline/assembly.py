@@ -7,7 +7,7 @@ from __future__ import annotations
 
 import pickle
 from pathlib import Path
-from typing import Any
+from typing import Any, TypeVar
 
 import torch
 from diffusers import (
@@ -25,6 +25,8 @@ from magicmirror.models.presets import ModelPreset
 from magicmirror.models.transformer import MagicMirrorTransformer3DModel
 from magicmirror.pipeline.pipeline import MagicMirrorPipeline
 from magicmirror.pipeline.sources import PHOTOMAKER_FILE
+
+_Module = TypeVar("_Module", bound=nn.Module)
 
 ADAPTER_SETTINGS = ("identity_dim", "num_face_tokens", "identity_proj_dim", "can_hidden_dim")
 
@@ -53,21 +55,19 @@ def assemble(base: Path, face_encoder: Path, preset: ModelPreset, dtype: torch.d
     settings = {key: value for key, value in preset.transformer.items() if key in ADAPTER_SETTINGS}
     image_encoder, identity_perceiver = load_photomaker(face_encoder, preset)
     side = preset.image_encoder["image_size"]
-    fresh = [FacePerceiver(**preset.face_perceiver), IdentityFusion(**preset.identity_fusion)]
-    face_perceiver, identity_fusion = (module.to(dtype).eval() for module in fresh)
     return MagicMirrorPipeline(
         tokenizer=T5Tokenizer.from_pretrained(base / "tokenizer"),
         text_encoder=T5EncoderModel.from_pretrained(base / "text_encoder", dtype=dtype),
         vae=AutoencoderKLCogVideoX.from_pretrained(base, subfolder="vae", torch_dtype=dtype),
         transformer=MagicMirrorTransformer3DModel.from_base(stock, **settings).eval(),
         scheduler=CogVideoXDDIMScheduler.from_pretrained(base, subfolder="scheduler"),
-        image_encoder=image_encoder.to(dtype).eval(),
+        image_encoder=_ready(image_encoder, dtype),
         feature_extractor=CLIPImageProcessorPil(
             size={"shortest_edge": side}, crop_size={"height": side, "width": side}
         ),
-        identity_perceiver=identity_perceiver.to(dtype).eval(),
-        face_perceiver=face_perceiver,
-        identity_fusion=identity_fusion,
+        identity_perceiver=_ready(identity_perceiver, dtype),
+        face_perceiver=_ready(FacePerceiver(**preset.face_perceiver), dtype),
+        identity_fusion=_ready(IdentityFusion(**preset.identity_fusion), dtype),
     )
 
 
@@ -99,6 +99,12 @@ def load_photomaker(path: Path, preset: ModelPreset) -> tuple[CLIPVisionModel, I
     _load(tower, state, "vision_model.", inner, path)
     _load(perceiver, state, "qformer_perceiver.", "", path)
     return tower, perceiver
+
+
+def _ready(module: _Module, dtype: torch.dtype) -> _Module:
+    # diffusers' own ``to`` warns about layers that must stay float32 even where there are none.
+    nn.Module.to(module, dtype)
+    return module.eval()
 
 
 def _load(module: nn.Module, state: dict[str, Tensor], prefix: str, inner: str, path: Path) -> None:

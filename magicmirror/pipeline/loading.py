@@ -4,7 +4,8 @@ from __future__ import annotations
 
 import json
 import time
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
 from pathlib import Path
 from typing import Any, Literal
 
@@ -50,7 +51,8 @@ def load_pipeline(
     adapter = adapter or profile.adapter
     dtype = getattr(torch, profile.dtype_name(target.type))
     if _is_saved_pipeline(Path(profile.base)):
-        pipeline = MagicMirrorPipeline.from_pretrained(profile.base, torch_dtype=dtype)
+        with _no_progress_bars():
+            pipeline = MagicMirrorPipeline.from_pretrained(profile.base, dtype=dtype)
         provenance = {"base": folder_hash(Path(profile.base)), "adapter": "part of base"}
     else:
         if profile.face_encoder is None:
@@ -191,6 +193,20 @@ def settings_record(pipeline: MagicMirrorPipeline, profile: Profile, request: Ge
             **{library.__name__: str(library.__version__) for library in (torch, diffusers, transformers)},
         },
     }
+
+
+@contextmanager
+def _no_progress_bars() -> Iterator[None]:
+    """Keep the libraries from drawing bars for what takes a second."""
+    logs = [module.utils.logging for module in (diffusers, transformers)]
+    shown = [log for log in logs if log.is_progress_bar_enabled()]
+    for log in shown:
+        log.disable_progress_bar()
+    try:
+        yield
+    finally:
+        for log in shown:
+            log.enable_progress_bar()
 
 
 def _stop_if(should_stop: Callable[[], bool] | None) -> None:

@@ -24,9 +24,7 @@ def test_same_seed_same_bits_and_seed_zero_is_a_seed(sample, reference):
 
 
 def test_trigger_is_only_a_mark(sample, reference):
-    assert torch.equal(
-        sample([reference], prompt="a man img smiles"), sample([reference], prompt="a man smiles")
-    )
+    assert torch.equal(sample([reference], prompt="a man img smiles"), sample([reference], prompt="a man smiles"))
 
 
 def test_given_latents_and_embeddings(pipeline, sample, reference):

@@ -1,0 +1,252 @@
+import json
+from dataclasses import replace
+from pathlib import Path
+
+import numpy as np
+import pytest
+import torch
+from diffusers import CogVideoXDDIMScheduler, CogVideoXDPMScheduler
+
+from magicmirror.errors import ConfigError, JobCancelled, WeightsError
+from magicmirror.models.presets import ModelPreset
+from magicmirror.pipeline import loading
+from magicmirror.pipeline.assembly import load_photomaker
+from magicmirror.pipeline.loading import choose_device, generate, load_pipeline, set_scheduler
+from magicmirror.pipeline.profiles import find_profile
+from magicmirror.pipeline.sources import adapter_folder, folder_hash
+from magicmirror.types import GenerationRequest, VideoShape
+
+TINY = ModelPreset(
+    transformer={
+        "identity_dim": 20,
+        "num_face_tokens": 4,
+        "identity_proj_dim": 8,
+        "can_hidden_dim": 8,
+        "num_layers": 3,
+    },
+    identity_perceiver={"embedding_dim": 12, "patch_dim": 16, "token_dim": 20, "depth": 1, "head_dim": 10},
+    face_perceiver={"patch_dim": 16, "dim": 16, "output_dim": 32, "num_queries": 4, "depth": 1, "head_dim": 8},
+    identity_fusion={"identity_dim": 20, "text_dim": 16, "hidden_dim": 24},
+    image_encoder={
+        "hidden_size": 16,
+        "intermediate_size": 32,
+        "num_hidden_layers": 3,
+        "num_attention_heads": 2,
+        "image_size": 16,
+        "patch_size": 8,
+        "hidden_act": "quick_gelu",
+    },
+    text_encoder={},
+    vae={},
+)
+
+
+def tiny(profile_name, base, **changes):
+    """A profile of the tiny components."""
+    return replace(
+        find_profile(profile_name),
+        base=str(base),
+        shape=VideoShape(9, 32, 32, 8),
+        sizes_px=((32, 32),),
+        num_inference_steps=3,
+        **changes,
+    )
+
+
+@pytest.fixture(scope="module")
+def saved(make_pipeline, tmp_path_factory):
+    folder = tmp_path_factory.mktemp("preview")
+    make_pipeline().save_pretrained(folder)
+    return folder
+
+
+@pytest.fixture(scope="module")
+def loaded(saved):
+    profile = tiny("preview", saved)
+    return load_pipeline(profile, "cpu"), profile
+
+
+@pytest.fixture
+def request_(reference):
+    return GenerationRequest(prompt="a man smiles", references=(reference,), seed=3)
+
+
+def test_generate_gives_frames_settings_and_timings(loaded, request_):
+    pipeline, profile = loaded
+    video = generate(pipeline, profile, request_)
+    assert video.frames.shape == (9, 32, 32, 3)
+    assert video.frames.dtype == np.uint8
+    assert video.fps == 8
+    assert json.loads(json.dumps(video.settings)) == video.settings
+    expected = {
+        "prompt": "a man smiles",
+        "seed": 3,
+        "profile": "preview",
+        "num_inference_steps": 3,
+        "guidance_scale": 2.5,
+        "identity_scale": 1.0,
+        "scheduler": "CogVideoXDDIMScheduler",
+        "num_frames": 9,
+        "height_px": 32,
+        "width_px": 32,
+        "references": [f"{1:064x}"],
+        "dtype": "float32",
+    }
+    assert {key: video.settings[key] for key in expected} == expected
+    assert video.settings["versions"]["torch"] == torch.__version__
+    assert video.settings["weights"]["base"] == folder_hash(Path(profile.base))
+    assert list(video.timings_s) == ["identity", "prompt", "denoise", "decode", "total"]
+    assert video.timings_s["total"] >= sum(list(video.timings_s.values())[:-1])
+
+
+def test_generate_is_the_pipeline_call(loaded, request_):
+    pipeline, profile = loaded
+    video = generate(pipeline, profile, request_)
+    frames = pipeline(
+        "a man smiles", request_.references, num_inference_steps=3, guidance_scale=2.5, seed=3, output_type="np"
+    ).frames[0]
+    assert np.array_equal(video.frames, np.rint(frames * 255).astype(np.uint8))
+    assert np.array_equal(generate(pipeline, profile, request_).frames, video.frames)
+    assert not np.array_equal(generate(pipeline, profile, replace(request_, seed=4)).frames, video.frames)
+
+
+def test_steps_are_reported(loaded, request_):
+    pipeline, profile = loaded
+    seen = []
+    generate(pipeline, profile, request_, on_step=lambda *step: seen.append(step))
+    assert [(step, total) for step, total, _ in seen] == [(0, 3), (1, 3), (2, 3)]
+    assert seen[0][2].shape == (1, 3, 4, 4, 4)
+
+
+@pytest.mark.parametrize("stop_after", [0, 1, 3])
+def test_cancel_stops_within_a_step(loaded, request_, stop_after):
+    pipeline, profile = loaded
+    steps = []
+    with pytest.raises(JobCancelled):
+        generate(
+            pipeline,
+            profile,
+            request_,
+            on_step=lambda step, *_: steps.append(step),
+            should_stop=lambda: len(steps) >= stop_after,
+        )
+    assert len(steps) == stop_after
+
+
+def test_missing_weights_say_where_they_were_expected(tmp_path):
+    with pytest.raises(WeightsError, match=rf"{tmp_path}.*MAGICMIRROR_MODEL_PATH"):
+        load_pipeline(tiny("preview", tmp_path), "cpu")
+
+
+def test_full_profile_refuses_without_adapter():
+    with pytest.raises(WeightsError, match=r"cogvideox-5b.*needs adapter weights.*docs/training\.md.*--adapter"):
+        load_pipeline(find_profile("cogvideox-5b"), "cpu")
+
+
+@pytest.fixture(scope="module")
+def published(make_pipeline, stock_of, tmp_path_factory):
+    """A tiny stock CogVideoX, a tiny PhotoMaker-V2 file, and an adapter: what a full-size run is put together from."""
+    root = tmp_path_factory.mktemp("published")
+    pipeline = make_pipeline()
+    stock_of(pipeline).save_pretrained(root / "base")
+    pipeline.save_adapter(root / "adapter")
+    tower = {name.removeprefix("vision_model."): value for name, value in pipeline.image_encoder.state_dict().items()}
+    state = {
+        **{f"vision_model.{name}": value for name, value in tower.items()},
+        "vision_model.embeddings.position_ids": torch.arange(5)[None],
+        **{f"qformer_perceiver.{name}": value for name, value in pipeline.identity_perceiver.state_dict().items()},
+        "visual_projection.weight": torch.zeros(2, 2),
+        "fuse_module.mlp1.weight": torch.zeros(2, 2),
+    }
+    torch.save({"id_encoder": state, "lora_weights": {}}, root / "photomaker-v2.bin")
+    return root, pipeline
+
+
+@pytest.fixture
+def tiny_preset(monkeypatch):
+    monkeypatch.setattr(loading, "model_preset", lambda _: TINY)
+
+
+@pytest.mark.usefixtures("tiny_preset")
+def test_full_size_pipeline_is_put_together_from_published_parts(published, reference):
+    root, pipeline = published
+    profile = tiny("cogvideox-5b", root / "base", face_encoder=str(root), cpu_dtype="float32", vae_tiling=False)
+    assembled = load_pipeline(profile, "cpu", adapter=str(root / "adapter"))
+    assert isinstance(assembled.scheduler, CogVideoXDPMScheduler)
+    assert assembled.provenance["base"] == f"{root / 'base'}@base"
+    assert assembled.provenance["adapter"] == folder_hash(root / "adapter")
+    for name, part in pipeline.components.items():
+        if isinstance(part, torch.nn.Module):
+            state, found = part.state_dict(), assembled.components[name].state_dict()
+            assert state.keys() == found.keys(), name
+            assert all(torch.equal(state[key], found[key]) for key in state), name
+            assert not assembled.components[name].training
+    video = generate(
+        assembled,
+        profile,
+        GenerationRequest(prompt="a man smiles", references=(reference,), seed=0, profile="cogvideox-5b"),
+    )
+    assert video.frames.shape == (9, 32, 32, 3)
+    assert video.settings["use_dynamic_cfg"] is True
+
+
+@pytest.mark.usefixtures("tiny_preset")
+def test_incomplete_base_and_wrong_encoder_are_refused(published, tmp_path):
+    root, _ = published
+    adapter = str(root / "adapter")
+    with pytest.raises(WeightsError, match="no folder tokenizer"):
+        load_pipeline(tiny("cogvideox-5b", tmp_path, face_encoder=str(root)), "cpu", adapter)
+    with pytest.raises(WeightsError, match=r"photomaker-v2\.bin"):
+        load_pipeline(tiny("cogvideox-5b", root / "base", face_encoder=str(tmp_path)), "cpu", adapter)
+    with pytest.raises(WeightsError, match="holds no adapter"):
+        load_pipeline(tiny("cogvideox-5b", root / "base", face_encoder=str(root)), "cpu", str(tmp_path / "none"))
+
+
+def test_encoder_of_another_size_is_refused(published):
+    wider = replace(TINY, identity_perceiver={**TINY.identity_perceiver, "token_dim": 40})
+    with pytest.raises(WeightsError, match="does not fit IdentityPerceiver"):
+        load_photomaker(published[0] / "photomaker-v2.bin", wider)
+
+
+def test_adapter_on_a_saved_pipeline(saved, published, make_pipeline, tmp_path):
+    make_pipeline(seed=9).save_adapter(tmp_path)
+    pipeline = load_pipeline(tiny("preview", saved), "cpu", adapter=str(tmp_path))
+    assert pipeline.provenance["adapter"] == folder_hash(tmp_path)
+    expected = make_pipeline(seed=9).transformer.identity_proj.weight
+    assert torch.equal(pipeline.transformer.identity_proj.weight, expected)
+
+
+def test_scheduler_keeps_the_noise_schedule(loaded):
+    pipeline, _ = loaded
+    before = pipeline.scheduler.alphas_cumprod
+    set_scheduler(pipeline, "dpm")
+    assert isinstance(pipeline.scheduler, CogVideoXDPMScheduler)
+    assert torch.equal(pipeline.scheduler.alphas_cumprod, before)
+    assert pipeline.scheduler.config.prediction_type == "v_prediction"
+    set_scheduler(pipeline, "ddim")
+    assert isinstance(pipeline.scheduler, CogVideoXDDIMScheduler)
+
+
+def test_devices():
+    assert choose_device("cpu") == torch.device("cpu")
+    assert choose_device("auto").type in ("cpu", "cuda", "mps")
+    for name in ("warp", "cuda:99", "meta"):
+        with pytest.raises(ConfigError, match=name):
+            choose_device(name)
+
+
+def test_folder_hash_follows_names_and_contents(tmp_path):
+    (tmp_path / "a.json").write_text("1")
+    first = folder_hash(tmp_path)
+    (tmp_path / "notes.txt").write_text("does not count")
+    assert folder_hash(tmp_path) == first
+    (tmp_path / "a.json").write_text("2")
+    second = folder_hash(tmp_path)
+    (tmp_path / "a.json").rename(tmp_path / "b.json")
+    assert len({first, second, folder_hash(tmp_path)}) == 3
+
+
+def test_paths_of_adapters_are_not_taken_for_hub_ids(tmp_path):
+    for source in (tmp_path, tmp_path / "missing"):
+        assert adapter_folder(str(source)) == source
+    assert adapter_folder("./runs/adapter").as_posix() == "runs/adapter"
