@@ -32,7 +32,7 @@ from magicmirror.pipeline.input_checks import (
     check_text,
 )
 from magicmirror.pipeline.stage_timer import StageTimer
-from magicmirror.pipeline.step_callbacks import CallbackWatcher, StepCallback
+from magicmirror.pipeline.step_callbacks import CallbackWatcher, StepCallback, wanted_tensors
 from magicmirror.pipeline.steps import PipelineSteps
 from magicmirror.types import FaceReference
 
@@ -235,7 +235,7 @@ class MagicMirrorPipeline(PipelineSteps):
             identity_scale=identity_scale,
             max_sequence_length=max_sequence_length,
             output_type=output_type,
-            callback_inputs=callback_on_step_end_tensor_inputs,
+            callback_inputs=wanted_tensors(callback_on_step_end, callback_on_step_end_tensor_inputs),
         )
         generator = _noise_source(seed, generator)
         guidance = Guidance(guidance_scale, use_dynamic_cfg)

@@ -12,6 +12,11 @@ from magicmirror.pipeline.denoising import StepState
 StepCallback = Callable[[Any, int, Tensor, dict[str, Any]], dict[str, Any] | None]
 
 
+def wanted_tensors(callback: StepCallback | None, names: Sequence[str]) -> list[str]:
+    """Names of the tensors that a callback gets; diffusers' own callback classes say so themselves."""
+    return list(getattr(callback, "tensor_inputs", names))
+
+
 class CallbackWatcher:
     """Follows the loop for one call of a pipeline.
 
@@ -33,8 +38,7 @@ class CallbackWatcher:
     ) -> None:
         self.pipeline = pipeline
         self.callback = callback
-        # diffusers' own callback classes say themselves what they want.
-        self.tensor_inputs = list(getattr(callback, "tensor_inputs", tensor_inputs))
+        self.tensor_inputs = wanted_tensors(callback, tensor_inputs)
         self.negative_prompt_embeds = negative_prompt_embeds
         self.progress_bar = progress_bar
 

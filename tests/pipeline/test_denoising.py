@@ -1,5 +1,6 @@
 import math
 
+import accelerate
 import pytest
 import torch
 from diffusers import CogVideoXDDIMScheduler, CogVideoXDPMScheduler, FirstBlockCacheConfig
@@ -152,3 +153,40 @@ def test_identity_scale_zero_needs_no_constants(pipeline):
     latents = pipeline.prepare_latents(1, 9, 32, 32, text.dtype, torch.Generator().manual_seed(0))
     with_zero = pipeline.denoise(latents, text, negative, 2, Guidance(3.0), identity=nobody, identity_scale=0.0)
     assert torch.equal(with_zero, pipeline.denoise(latents, text, negative, 2, Guidance(3.0)))
+
+
+def test_half_precision_without_identity_is_stock_and_with_identity_finite(make_pipeline, stock_of, reference):
+    pipeline = make_pipeline().to(dtype=torch.bfloat16)
+    options = {"num_inference_steps": 2, "guidance_scale": 3.0, "output_type": "latent"}
+    expected = stock_of(pipeline)
+    expected.transformer.to(torch.bfloat16)
+    expected = expected(
+        "a man smiles",
+        height=32,
+        width=32,
+        num_frames=9,
+        generator=torch.Generator().manual_seed(0),
+        max_sequence_length=24,
+        **options,
+    ).frames
+    assert expected.dtype == torch.bfloat16
+    assert torch.equal(pipeline("a man smiles", seed=0, **options).frames, expected)
+    with_identity = pipeline("a man smiles", [reference], seed=0, **options).frames
+    assert with_identity.isfinite().all()
+    assert not torch.equal(with_identity, expected)
+
+
+@pytest.mark.parametrize("kind", ["model", "sequential"])
+def test_offloaded_networks_give_the_same_latents(make_pipeline, pipeline, reference, kind):
+    """The hooks of offloading, with the CPU in the place of the GPU; sequential ones leave the weights on meta."""
+    offloaded, previous = make_pipeline(), None
+    for name in offloaded.model_cpu_offload_seq.split("->"):
+        network = getattr(offloaded, name)
+        if kind == "model":
+            _, previous = accelerate.cpu_offload_with_hook(network, torch.device("cpu"), prev_module_hook=previous)
+        else:
+            accelerate.cpu_offload(network, torch.device("cpu"), offload_buffers=bool(network._parameters))
+            assert {parameter.device.type for parameter in network.parameters()} == {"meta"}
+    options = {"num_inference_steps": 2, "guidance_scale": 3.0, "seed": 0, "output_type": "np"}
+    frames = [each("a man smiles", [reference], **options).frames for each in (offloaded, pipeline)]
+    assert (frames[0] == frames[1]).all()

@@ -1,6 +1,7 @@
 import numpy as np
 import pytest
 import torch
+from diffusers.callbacks import PipelineCallback
 
 from magicmirror.errors import ConfigError, FaceError, PromptError
 
@@ -73,6 +74,20 @@ def test_callback_sees_every_step_and_may_replace_latents(sample, reference):
 
 def test_callback_that_returns_nothing_changes_nothing(sample, reference):
     assert torch.equal(sample([reference], callback_on_step_end=lambda *_: None), sample([reference]))
+
+
+class Halve(PipelineCallback):
+    tensor_inputs = ("latents",)
+
+    def callback_fn(self, pipeline, step_index, timesteps, callback_kwargs):
+        return {"latents": callback_kwargs["latents"] / 2}
+
+
+def test_diffusers_callback_classes_work(sample, reference):
+    halved = sample(
+        [reference], num_inference_steps=1, callback_on_step_end=Halve(cutoff_step_ratio=None, cutoff_step_index=0)
+    )
+    assert torch.equal(halved, sample([reference], num_inference_steps=1) / 2)
 
 
 def test_interrupt_ends_the_loop_within_a_step(pipeline, sample, reference):
