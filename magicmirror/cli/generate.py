@@ -1,0 +1,126 @@
+"""``generate``: one video from one or more photos of a person and a prompt, with its settings beside it."""
+
+from __future__ import annotations
+
+import argparse
+import json
+import signal
+import sys
+from collections.abc import Sequence
+from pathlib import Path
+from typing import TYPE_CHECKING
+
+if TYPE_CHECKING:
+    from magicmirror.faces.analyzer import FaceAnalyzer
+    from magicmirror.serving.jobs import JobResult, JobStage
+    from magicmirror.types import FaceReference
+
+
+def add_arguments(parser: argparse.ArgumentParser) -> None:
+    """Add the arguments of ``generate``."""
+    parser.add_argument(
+        "--reference", metavar="FACE", type=Path, action="append", required=True, help="photo; repeat for several"
+    )
+    parser.add_argument("--prompt", metavar="TEXT", required=True, help='for example "a woman smiles"')
+    parser.add_argument("--output", metavar="OUT.mp4", type=Path, required=True, help="OUT.json is written beside it")
+    parser.add_argument(
+        "--seed", metavar="N", type=int, help="makes the video repeatable; drawn and printed if left out"
+    )
+    parser.add_argument("--steps", metavar="N", type=int, help="denoising steps; the profile's default if left out")
+    parser.add_argument("--guidance", metavar="G", type=float, help="guidance scale, 1 is off")
+    parser.add_argument("--identity-scale", metavar="S", type=float, default=1.0, help="strength of the face, 0 to 2")
+    parser.add_argument("--negative-prompt", metavar="TEXT", default="", help="what to keep out")
+    parser.add_argument(
+        "--face-index", metavar="I", type=int, action="append", help="which face of a photo, from 0; repeat per photo"
+    )
+    parser.add_argument("--profile", metavar="NAME", help="preview (default) or cogvideox-5b")
+    parser.add_argument("--json", action="store_true", help="print the settings and results as JSON")
+
+
+def run(args: argparse.Namespace) -> int:
+    """Make the video; see ``magicmirror.cli.main`` for the exit statuses."""
+    from dataclasses import replace
+
+    from magicmirror.media import check_output_path
+    from magicmirror.pipeline.profiles import find_profile
+    from magicmirror.serving.production import VideoMaker
+    from magicmirror.serving.requests import Fields, build_request
+    from magicmirror.settings import Settings
+
+    settings = Settings.from_environment()
+    settings = replace(settings, profile=args.profile or settings.profile)
+    output = check_output_path(args.output)
+    maker = VideoMaker(find_profile(settings.profile, settings), settings.device, settings.threads)
+    fields = Fields(args.prompt, args.negative_prompt, args.seed, args.steps, args.guidance, args.identity_scale)
+    request = build_request(fields, _references(args.reference, args.face_index, maker.analyzer), settings.profile)
+    maker.check(request)
+    if not args.json:
+        print(f"seed {request.seed}", flush=True)
+    progress = ProgressLine(shown=sys.stderr.isatty())
+    result = maker.make(request, output, progress, should_stop=lambda: False)
+    progress.end()
+    _report(result, args.json)
+    return 0
+
+
+class ProgressLine:
+    """One line on a terminal that is written over at every step.
+
+    Args:
+        shown: Whether to write at all.
+    """
+
+    def __init__(self, shown: bool) -> None:
+        self._shown = shown
+
+    def __call__(self, stage: JobStage, step: int = 0, total: int = 0) -> None:
+        """Write the stage and step."""
+        if stage == "writing":
+            # From here a Ctrl-C comes too late: the two files appear together, and it takes a fraction of a second.
+            signal.signal(signal.SIGINT, signal.SIG_IGN)
+        self._write(f"{stage} {step}/{total}" if total else stage)
+
+    def end(self) -> None:
+        """Clear the line."""
+        self._write("")
+        if self._shown:
+            print("\r", end="", file=sys.stderr, flush=True)
+
+    def _write(self, text: str) -> None:
+        if self._shown:
+            print(f"\r{text:<24}", end="", file=sys.stderr, flush=True)
+
+
+def _references(paths: list[Path], indices: list[int] | None, analyzer: FaceAnalyzer) -> tuple[FaceReference, ...]:
+    """Find the one face that is meant in every photo.
+
+    Raises:
+        UserInputError: When a photo cannot be read, has no face, or several without a choice.
+        ConfigError: When there are indices, but not one per photo.
+    """
+    from magicmirror.errors import ConfigError, UserInputError
+    from magicmirror.faces.analyzer import choose_face
+    from magicmirror.media import load_image
+
+    if indices is not None and len(indices) != len(paths):
+        raise ConfigError(f"--face-index was given {len(indices)} times for {len(paths)} photos.", "Give one a photo.")
+    wanted: Sequence[int | None] = indices or [None] * len(paths)
+    references = []
+    for path, index in zip(paths, wanted, strict=True):
+        try:
+            references.append(choose_face(analyzer.analyze(load_image(path)), index))
+        except UserInputError as error:
+            if str(path) in error.message:
+                raise
+            raise type(error)(f"{path}: {error.message}", error.remedy) from error
+    return tuple(references)
+
+
+def _report(result: JobResult, as_json: bool) -> None:
+    """Print what was made."""
+    if as_json:
+        print(json.dumps({"video": str(result.video_path), **result.settings}, indent=2))
+        return
+    likeness = "no face seen" if result.mean_likeness is None else f"{result.mean_likeness:.3f} ({result.level})"
+    print(f"likeness {likeness}")
+    print(f"wrote {result.video_path} and {result.settings_path}")

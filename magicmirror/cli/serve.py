@@ -1,0 +1,30 @@
+"""``serve``: the page and the API, as ``python app.py`` does."""
+
+from __future__ import annotations
+
+import argparse
+
+
+def add_arguments(parser: argparse.ArgumentParser) -> None:
+    """Add the arguments of ``serve``; what is left out comes from the environment."""
+    parser.add_argument("--host", metavar="ADDRESS", help="address to listen on; 0.0.0.0 for all")
+    parser.add_argument("--port", metavar="N", type=int, help="port, 7860 by default")
+    parser.add_argument("--profile", metavar="NAME", help="preview (default) or cogvideox-5b")
+
+
+def run(args: argparse.Namespace) -> int:
+    """Serve until Ctrl-C or SIGTERM."""
+    import logging
+    from dataclasses import replace
+
+    from magicmirror.serving.local_engine import LocalEngine
+    from magicmirror.settings import Settings
+    from magicmirror.ui.launch import serve
+    from magicmirror.ui.page import build_app
+
+    logging.getLogger("magicmirror").setLevel(logging.DEBUG if args.verbose else logging.INFO)
+    given = {name: getattr(args, name) for name in ("host", "port", "profile") if getattr(args, name) is not None}
+    settings = replace(Settings.from_environment(), **given)
+    engine = LocalEngine.from_settings(settings)
+    serve(build_app(engine, settings), engine, settings)
+    return 0

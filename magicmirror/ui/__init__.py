@@ -1,0 +1,1 @@
+"""The page and the API, on Gradio. The only room that imports it."""

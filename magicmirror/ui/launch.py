@@ -1,0 +1,54 @@
+"""Serve the app until the process is asked to end, then end the engine in good order."""
+
+from __future__ import annotations
+
+import logging
+import signal
+import threading
+from typing import Any
+
+import gradio as gr
+
+from magicmirror.serving.engine import Engine
+from magicmirror.settings import Settings
+from magicmirror.ui.page import EXAMPLES_FOLDER
+from magicmirror.ui.theme import CSS, build_theme
+
+log = logging.getLogger(__name__)
+
+
+def launch_options(settings: Settings) -> dict[str, Any]:
+    """Return the arguments of ``Blocks.launch`` that belong to this app."""
+    return {
+        "server_name": settings.host,
+        "server_port": settings.port,
+        "theme": build_theme(),
+        "css": CSS,
+        "max_file_size": settings.max_upload_bytes,
+        "allowed_paths": [str(EXAMPLES_FOLDER), str(settings.output_dir.resolve())],
+        "run_history": False,
+        "footer_links": ["api"],
+        "ssr_mode": False,
+        "share": False,
+        "show_error": False,
+    }
+
+
+def serve(app: gr.Blocks, engine: Engine, settings: Settings) -> None:
+    """Launch the app and block until Ctrl-C or SIGTERM; the running job is stopped, waiting ones are marked.
+
+    Args:
+        app: Of ``build_app``.
+        engine: The same engine; it is closed on return.
+        settings: Address and limits.
+    """
+    stop = threading.Event()
+    for number in (signal.SIGINT, signal.SIGTERM):
+        signal.signal(number, lambda *_: stop.set())
+    try:
+        app.launch(prevent_thread_lock=True, quiet=True, **launch_options(settings))
+        log.info("Serving %s on http://%s:%d", settings.profile, settings.host, settings.port)
+        stop.wait()
+    finally:
+        app.close()
+        engine.close()

@@ -1,0 +1,83 @@
+"""The visitor's photos: what was found in each, and which face is meant."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from dataclasses import dataclass, replace
+from pathlib import Path
+
+from magicmirror.errors import FaceError, MagicMirrorError, NoFaceFound, SeveralFaces
+from magicmirror.faces.analyzer import choose_face
+from magicmirror.serving.engine import Engine
+from magicmirror.types import FaceReference
+from magicmirror.ui import words
+
+MAX_PHOTOS = 6
+
+
+@dataclass(frozen=True)
+class AnalysedPhoto:
+    """One photo after the face search.
+
+    Args:
+        faces: All faces, largest first.
+        chosen: Index of the face that is meant; ``None`` while the visitor has to choose.
+        problem: Why the photo cannot be used; empty when it can.
+    """
+
+    faces: tuple[FaceReference, ...] = ()
+    chosen: int | None = None
+    problem: str = ""
+
+    @property
+    def undecided(self) -> bool:
+        """Whether the visitor has to choose a face."""
+        return bool(self.faces) and self.chosen is None
+
+    @property
+    def face(self) -> FaceReference | None:
+        """The face that is meant."""
+        return None if self.chosen is None else self.faces[self.chosen]
+
+
+def analyse_photo(engine: Engine, path: Path) -> AnalysedPhoto:
+    """Search one photo; a single face, or one that clearly dominates, is chosen already."""
+    try:
+        faces = engine.analyze(path)
+    except MagicMirrorError as error:
+        return AnalysedPhoto(problem=str(error))
+    if not faces:
+        return AnalysedPhoto(problem=words.NO_FACE)
+    try:
+        largest = choose_face(faces)
+    except SeveralFaces:
+        return AnalysedPhoto(faces)
+    return AnalysedPhoto(faces, chosen=next(index for index, face in enumerate(faces) if face is largest))
+
+
+def pick_face(photos: Sequence[AnalysedPhoto], photo: int, face: int) -> tuple[AnalysedPhoto, ...]:
+    """Return the photos with another face chosen in one of them.
+
+    Raises:
+        FaceError: When there is no such face.
+    """
+    if not (0 <= photo < len(photos) and 0 <= face < len(photos[photo].faces)):
+        raise FaceError("There is no such face (any more).", "Choose one that is shown.")
+    return tuple(replace(item, chosen=face) if index == photo else item for index, item in enumerate(photos))
+
+
+def chosen_faces(photos: Sequence[AnalysedPhoto]) -> tuple[FaceReference, ...]:
+    """Return the one face of every usable photo.
+
+    Raises:
+        FaceError: When there is no photo, no face, or a choice is missing.
+    """
+    if not photos:
+        raise FaceError(words.NEED_PHOTO)
+    for number, photo in enumerate(photos, start=1):
+        if photo.undecided:
+            raise SeveralFaces(words.NEED_CHOICE.format(number=number))
+    faces = tuple(photo.face for photo in photos if photo.face is not None)
+    if not faces:
+        raise NoFaceFound(words.NEED_FACE)
+    return faces

@@ -1,0 +1,86 @@
+"""What the page remembers of each visitor, in memory only, and how it is forgotten."""
+
+from __future__ import annotations
+
+import threading
+from collections import OrderedDict
+from collections.abc import Sequence
+from dataclasses import dataclass, field
+from pathlib import Path
+
+from magicmirror.ui.photos import AnalysedPhoto
+
+MAX_VISITORS = 500
+
+
+@dataclass
+class Visitor:
+    """One open page.
+
+    Args:
+        photos: Analysed photos with the reference faces.
+        files: Uploaded files, to be deleted when the page is closed.
+        job_id: The visitor's latest job.
+    """
+
+    photos: tuple[AnalysedPhoto, ...] = ()
+    files: set[Path] = field(default_factory=set)
+    job_id: str | None = None
+
+
+class Visitors:
+    """All open pages by session key; faces and uploaded files go when a page is closed.
+
+    Args:
+        upload_folder: Only files in here are ever deleted.
+        capacity: When more visitors than this are known, the one unseen for longest is forgotten.
+    """
+
+    def __init__(self, upload_folder: Path, capacity: int = MAX_VISITORS) -> None:
+        self._upload_folder = upload_folder.resolve()
+        self._capacity = capacity
+        self._lock = threading.Lock()
+        self._visitors: OrderedDict[str, Visitor] = OrderedDict()
+
+    def photos(self, session: str) -> tuple[AnalysedPhoto, ...]:
+        """Return a visitor's photos."""
+        with self._lock:
+            return self._visit(session).photos
+
+    def set_photos(self, session: str, photos: Sequence[AnalysedPhoto], files: Sequence[Path] = ()) -> None:
+        """Replace a visitor's photos and note the files they came in."""
+        with self._lock:
+            visitor = self._visit(session)
+            visitor.photos = tuple(photos)
+            visitor.files.update(file.resolve() for file in files)
+
+    def job(self, session: str) -> str | None:
+        """Return the id of a visitor's latest job."""
+        with self._lock:
+            return self._visit(session).job_id
+
+    def set_job(self, session: str, job_id: str) -> None:
+        """Note a visitor's latest job."""
+        with self._lock:
+            self._visit(session).job_id = job_id
+
+    def forget(self, session: str) -> None:
+        """Drop a visitor's faces and delete the uploaded files that nobody else uses."""
+        with self._lock:
+            self._forget(session)
+
+    def _visit(self, session: str) -> Visitor:
+        visitor = self._visitors.setdefault(session, Visitor())
+        self._visitors.move_to_end(session)
+        while len(self._visitors) > self._capacity:
+            self._forget(next(iter(self._visitors)))
+        return visitor
+
+    def _forget(self, session: str) -> None:
+        visitor = self._visitors.pop(session, None)
+        if visitor is None:
+            return
+        in_use = set().union(*(other.files for other in self._visitors.values()))
+        for file in visitor.files - in_use:
+            if file.is_relative_to(self._upload_folder):
+                file.unlink(missing_ok=True)
