@@ -29,6 +29,7 @@ class TrainingConfig:
         face_loss_share: Share of samples whose loss is taken in the face area only (section 3.4).
         identity_loss: Weight lambda of the identity term (section 3.4); 0 leaves it out.
         identity_loss_below: Timestep below which the identity term applies, in [0, 1000].
+        identity_loss_samples: Samples a step that the identity term looks at, at most; decoding is what it costs.
         seed: Of noise, timesteps, dropout and data order.
         checkpoint_steps: Steps between checkpoints.
         keep_checkpoints: How many to keep.
@@ -52,6 +53,7 @@ class TrainingConfig:
     face_loss_share: float = 0.5
     identity_loss: float = 0.0
     identity_loss_below: int = 500
+    identity_loss_samples: int = 8
     seed: int = 0
     checkpoint_steps: int = 500
     keep_checkpoints: int = 2

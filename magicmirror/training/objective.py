@@ -137,6 +137,7 @@ class IdentityVideoObjective(nn.Module):
         if term is not None and self.config.identity_loss > 0:
             clean = self.scheduler.get_velocity(prediction, noisy, timesteps)  # x0 from v, by symmetry of the two
             keep = (timesteps < self.config.identity_loss_below) & ~dropout.identity
+            keep &= keep.cumsum(0) <= self.config.identity_loss_samples
             losses["identity"] = term(clean, batch["target_embeddings"], keep)
             losses["loss"] = losses["loss"] + self.config.identity_loss * losses["identity"]
             losses["identity"] = losses["identity"].detach()
