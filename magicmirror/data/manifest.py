@@ -193,8 +193,8 @@ def build_portrait_manifest(
         raise ConfigError(f"A portrait manifest needs dlib5 landmarks, the analyzer gives {analyzer.landmark_scheme}.")
     dropped_path = out.with_name(out.name + ".dropped")
     out.parent.mkdir(parents=True, exist_ok=True)
-    for path in (out, dropped_path):
-        _cut_incomplete_line(path)
+    for written in (out, dropped_path):
+        _cut_incomplete_line(written)
     done = {record.path for record in read_manifest(out)} if out.exists() else set()
     done |= {json.loads(line)["path"] for _, line in _lines(dropped_path)} if dropped_path.exists() else set()
     todo = [path for path in picture_paths(folder) if path not in done]

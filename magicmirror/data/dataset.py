@@ -1,0 +1,248 @@
+"""Training batches from precomputed shards, in an order that follows from the seed alone.
+
+``LatentDataset`` gives rows, ``BatchOrder`` says which rows make up the batch of a step. The order keeps no hidden
+state: its state is (epoch, position, seed), and ``batch_at(step)`` computes it from the step, so a run that resumes
+sees the same batches as one that was never stopped.
+"""
+
+from __future__ import annotations
+
+import json
+from collections import Counter
+from collections.abc import Iterator, Mapping, Sequence
+from contextlib import ExitStack
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any, Literal
+
+import numpy as np
+import numpy.typing as npt
+import torch
+from safetensors import safe_open
+from torch import Tensor
+from torch.utils.data import Dataset
+
+from magicmirror.data.precompute import PLAN_FILE, shard_path
+from magicmirror.errors import ConfigError
+
+Kind = Literal["image", "clip"]
+Order = npt.NDArray[np.int64]
+
+
+@dataclass(frozen=True)
+class LatentRow:
+    """Where a sample is, and what is known about it.
+
+    Args:
+        shard: Index of its shard among all shards of the data set.
+        row: Row of the latents in the shard.
+        portrait: Its portrait in the shard.
+        caption: What it shows.
+        person_id: Whom it shows.
+        stratum: Part of the collection.
+    """
+
+    shard: int
+    row: int
+    portrait: int
+    caption: str
+    person_id: str
+    stratum: str
+
+
+@dataclass(frozen=True)
+class OrderState:
+    """Where a run is in its data: ``position`` samples into epoch ``epoch``."""
+
+    epoch: int
+    position: int
+    seed: int
+
+
+class LatentDataset(Dataset[dict[str, Any]]):
+    """Rows of one kind from one or more folders of shards.
+
+    The files are mapped into memory, not read: rows cost what they hold.
+
+    Args:
+        folders: Folders that ``precompute`` filled.
+        kind: ``image`` or ``clip``; batches never mix them, because their shapes differ.
+        allow_incomplete: Take what is there while shards are still being computed.
+
+    Raises:
+        ConfigError: When a folder has no plan, shards are missing, or there is no row of the kind.
+    """
+
+    def __init__(self, folders: Sequence[Path], kind: Kind, allow_incomplete: bool = False) -> None:
+        self.kind = kind
+        self.paths: list[Path] = []
+        self.rows: list[LatentRow] = []
+        for folder in folders:
+            for path in _complete_shards(folder, allow_incomplete):
+                self._add(path)
+        if not self.rows:
+            raise ConfigError(f"There is no {kind} in {', '.join(str(folder) for folder in folders)}.")
+        self._files: dict[int, Any] = {}
+        self._open = ExitStack()
+
+    def __len__(self) -> int:
+        """Number of rows."""
+        return len(self.rows)
+
+    def __getitem__(self, index: int) -> dict[str, Any]:
+        """Return a row with the portrait itself as its reference (view 0); see ``sample``."""
+        return self.sample(index, view=0)
+
+    def num_views(self, index: int) -> int:
+        """Number of views of a row's portrait, view 0 included."""
+        return int(self._file(self.rows[index].shard).get_slice("crops").get_shape()[1])
+
+    def sample(self, index: int, view: int) -> dict[str, Any]:
+        """Return one row.
+
+        Args:
+            index: Of the row.
+            view: Which view of the person is the reference; 0 is the portrait itself.
+
+        Returns:
+            ``latents`` (F, C, H, W) float32, ``caption``, ``crop`` (S, S, 3) uint8, ``embedding`` (E,) float32,
+            ``target_embedding`` (E,) of the portrait itself, and ``person_id``.
+        """
+        row = self.rows[index]
+        file = self._file(row.shard)
+        embeddings = file.get_slice("embeddings")
+        return {
+            "latents": file.get_slice(f"{self.kind}_latents")[row.row].float(),
+            "caption": row.caption,
+            "crop": file.get_slice("crops")[row.portrait, view],
+            "embedding": embeddings[row.portrait, view],
+            "target_embedding": embeddings[row.portrait, 0],
+            "person_id": row.person_id,
+        }
+
+    def _add(self, path: Path) -> None:
+        """Append the rows of a shard."""
+        with _mapped(path) as file:
+            portraits = file.get_tensor(f"{self.kind}_portraits").tolist()
+        lines = [json.loads(line) for line in path.with_suffix(".jsonl").read_text(encoding="utf-8").splitlines()]
+        lines = [line for line in lines if line["kind"] == self.kind]
+        if len(lines) != len(portraits):
+            raise ConfigError(f"{path.name} has {len(portraits)} rows, but {len(lines)} captions.", "Compute it again.")
+        shard = len(self.paths)
+        self.paths.append(path)
+        for number, (portrait, line) in enumerate(zip(portraits, lines, strict=True)):
+            self.rows.append(LatentRow(shard, number, portrait, line["caption"], line["person_id"], line["stratum"]))
+
+    def _file(self, shard: int) -> Any:
+        """Map a shard on first use (in the process that uses it)."""
+        if shard not in self._files:
+            self._files[shard] = self._open.enter_context(_mapped(self.paths[shard]))
+        return self._files[shard]
+
+
+class BatchOrder:
+    """Which rows make up which batch.
+
+    Args:
+        dataset: The rows.
+        batch_size: Rows of a batch B.
+        seed: Of order and choice of views.
+        balance: Exponent in [0, 1]: each epoch repeats the rows of a stratum by (size of the largest stratum / its
+            size) to this power, so 0 takes every row once and 1 takes all strata equally often.
+
+    Raises:
+        ConfigError: When a number is out of range or an epoch has less than one batch.
+    """
+
+    def __init__(self, dataset: LatentDataset, batch_size: int, seed: int = 0, balance: float = 0.5) -> None:
+        if batch_size < 1 or seed < 0 or not 0.0 <= balance <= 1.0:
+            raise ConfigError(f"batch_size {batch_size}, seed {seed} or balance {balance} is out of range.")
+        self.dataset = dataset
+        self.batch_size = batch_size
+        self.seed = seed
+        self._copies = _copies([row.stratum for row in dataset.rows], balance)
+        self._order: tuple[int, Order] | None = None
+        self.epoch_batches = int(self._copies.sum()) // batch_size
+        if self.epoch_batches == 0:
+            raise ConfigError(f"{len(dataset)} rows do not make up one batch of {batch_size}.")
+
+    def state_at(self, step: int) -> OrderState:
+        """Return where the order is before the batch of a step."""
+        epoch, batch = divmod(step, self.epoch_batches)
+        return OrderState(epoch, batch * self.batch_size, self.seed)
+
+    def step_of(self, state: OrderState) -> int:
+        """Return the step that a state stands before.
+
+        Raises:
+            ConfigError: When the state is of another seed or lies within a batch.
+        """
+        if state.seed != self.seed or state.position % self.batch_size:
+            raise ConfigError(f"{state} is not a state of this order (seed {self.seed}, batches of {self.batch_size}).")
+        return state.epoch * self.epoch_batches + state.position // self.batch_size
+
+    def rows_at(self, step: int) -> list[int]:
+        """Return the B rows of a step's batch."""
+        state = self.state_at(step)
+        if self._order is None or self._order[0] != state.epoch:
+            rng = np.random.default_rng([self.seed, 0, state.epoch])
+            self._order = state.epoch, rng.permutation(np.repeat(np.arange(len(self._copies)), self._copies))
+        return [int(row) for row in self._order[1][state.position : state.position + self.batch_size]]
+
+    def batch_at(self, step: int) -> dict[str, Any]:
+        """Load the batch of a step; each sample's reference is a view of the person that is not the portrait itself.
+
+        Args:
+            step: From 0.
+
+        Returns:
+            ``latents`` (B, F, C, H, W) float32, ``captions``, ``crops`` (B, S, S, 3) uint8, ``embeddings`` (B, E),
+            ``target_embeddings`` (B, E), ``person_ids``.
+        """
+        rng = np.random.default_rng([self.seed, 1, step])
+        rows = self.rows_at(step)
+        views = [int(rng.integers(1, self.dataset.num_views(row))) for row in rows]
+        return collate([self.dataset.sample(row, view) for row, view in zip(rows, views, strict=True)])
+
+    def iterate(self, state: OrderState | None = None) -> Iterator[tuple[OrderState, dict[str, Any]]]:
+        """Yield (state after the batch, batch) without end, from a state on."""
+        step = 0 if state is None else self.step_of(state)
+        while True:
+            yield self.state_at(step + 1), self.batch_at(step)
+            step += 1
+
+
+def collate(samples: Sequence[Mapping[str, Any]]) -> dict[str, Any]:
+    """Stack samples to a batch; see ``BatchOrder.batch_at``."""
+    tensors: dict[str, Tensor] = {
+        f"{name}s" if name != "latents" else name: torch.stack([sample[name] for sample in samples])
+        for name in ("latents", "crop", "embedding", "target_embedding")
+    }
+    texts = {f"{name}s": [sample[name] for sample in samples] for name in ("caption", "person_id")}
+    return {**tensors, **texts}
+
+
+def _mapped(path: Path) -> Any:
+    """Map a file of tensors into memory."""
+    return safe_open(path, framework="pt")
+
+
+def _copies(strata: Sequence[str], balance: float) -> npt.NDArray[np.int64]:
+    """How often an epoch takes each row; fractions are rounded by a fixed draw."""
+    counts = Counter(strata)
+    largest = max(counts.values())
+    wanted = np.array([(largest / counts[stratum]) ** balance for stratum in strata])
+    return np.floor(wanted + np.random.default_rng(0).random(len(wanted))).astype(np.int64)
+
+
+def _complete_shards(folder: Path, allow_incomplete: bool) -> list[Path]:
+    """Return the shards of a folder in order."""
+    plan_path = folder / PLAN_FILE
+    if not plan_path.is_file():
+        raise ConfigError(f'"{folder}" has no {PLAN_FILE}.', "Run the precomputation first.")
+    count = int(json.loads(plan_path.read_text(encoding="utf-8"))["num_shards"])
+    paths = [shard_path(folder, index) for index in range(count)]
+    there = [path for path in paths if path.exists()]
+    if len(there) < count and not allow_incomplete:
+        raise ConfigError(f'"{folder}" has {len(there)} of {count} shards.', "Run the precomputation to its end.")
+    return there
