@@ -338,7 +338,7 @@ def test_a_killed_writer_leaves_no_half_video(tmp_path, repository, existing: bo
         start_new_session=True,
     )
     try:
-        deadline = time.monotonic() + 60
+        deadline = time.monotonic() + 200
         while not any(partial_size(entry) for entry in tmp_path.iterdir()):
             assert writer.poll() is None, "the writer ended before it could be killed"
             assert time.monotonic() < deadline
