@@ -44,4 +44,7 @@ COMMANDS = (
     Command("serve", "serve the page and the API", "magicmirror.cli.serve"),
     Command("faces", "show which faces are found in a photo", "magicmirror.cli.faces"),
     Command("parameters", "print how many parameters each part of the model has", "magicmirror.cli.parameters"),
+    Command("evaluate", "measure how often the person of a video is recognised", "magicmirror.cli.evaluate"),
+    Command("prepare", "turn a folder of portraits into training data", "magicmirror.cli.prepare"),
+    Command("train", "run a training recipe, or go on with it", "magicmirror.cli.train"),
 )

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 import logging
+import time
 from collections.abc import Sequence
 from dataclasses import asdict
 from pathlib import Path
@@ -51,6 +52,22 @@ def train(
     trainer.resume()
     trainer.run(max_hours)
     return export(trainer.average.module, pipeline, output, recipe)
+
+
+def dry_run(
+    recipe: Recipe, data: Sequence[Path], pipeline: MagicMirrorPipeline, output: Path, allow_incomplete: bool = False
+) -> str:
+    """Do two steps and write nothing; returns losses, seconds a step and hours of the whole run as text."""
+    trainer = build_trainer(recipe, data, pipeline, output, allow_incomplete)
+    trainer.train_step()  # the first one also warms up caches
+    started = time.monotonic()
+    losses = trainer.train_step()
+    seconds = time.monotonic() - started
+    hours = seconds * recipe.config.max_steps / 3600
+    text = ", ".join(f"{name} {value:.4f}" for name, value in losses.items())
+    return (
+        f"{recipe.config.name}: {text}; {seconds:.2f} s a step, about {hours:.1f} h for {recipe.config.max_steps} steps"
+    )
 
 
 def build_trainer(

@@ -117,7 +117,7 @@ class Trainer:
         while self.step < self.config.max_steps:
             if max_hours is not None and time.monotonic() - started > 3600 * max_hours:
                 break
-            for name, value in self._train_step().items():
+            for name, value in self.train_step().items():
                 sums[name] = sums.get(name, 0.0) + value
                 counts[name] = counts.get(name, 0) + 1
             if self.step % log_steps == 0:
@@ -144,7 +144,7 @@ class Trainer:
             self.config.keep_checkpoints,
         )
 
-    def _train_step(self) -> dict[str, float]:
+    def train_step(self) -> dict[str, float]:
         """One optimiser step; returns the named losses."""
         for group in self.optimizer.param_groups:
             group["lr"] = learning_rate_at(self.step, self.config)
