@@ -10,7 +10,7 @@ import numpy as np
 import torch
 from torch import Tensor
 
-from magicmirror.data.dataset import BatchOrder, LatentDataset
+from magicmirror.data.dataset import BatchOrder, Kind, LatentDataset
 from magicmirror.pipeline.conditioning import fusion_position
 from magicmirror.pipeline.person_word import find_person_word
 from magicmirror.pipeline.pipeline import MagicMirrorPipeline
@@ -50,12 +50,13 @@ def identity_batches(
     Returns:
         The batch of a step.
     """
+    shares: tuple[tuple[Kind, int, float], ...] = (
+        ("image", config.image_batch, 1.0 - config.clip_share),
+        ("clip", config.clip_batch, config.clip_share),
+    )
     orders = {
         kind: BatchOrder(LatentDataset(folders, kind, allow_incomplete), size, config.seed)
-        for kind, size, share in (
-            ("image", config.image_batch, 1.0 - config.clip_share),
-            ("clip", config.clip_batch, config.clip_share),
-        )
+        for kind, size, share in shares
         if share > 0
     }
     length = pipeline.transformer.config.max_text_seq_length

@@ -68,6 +68,8 @@ class IdentityVideoObjective(nn.Module):
         identity_loss: The identity term, or ``None`` where it is off.
     """
 
+    empty_ids: Tensor
+
     def __init__(
         self,
         transformer: MagicMirrorTransformer3DModel,
@@ -108,7 +110,7 @@ class IdentityVideoObjective(nn.Module):
             ``loss`` to minimise, ``noise`` the plain denoising loss, ``identity`` where the identity term is on.
         """
         latents = batch["latents"]
-        rows, frames = latents.shape[:2]
+        rows, frames, _, height, width = latents.shape
         device = latents.device
         noise = torch.randn(latents.shape, generator=generator).to(device)
         timesteps = torch.randint(0, self.scheduler.config.num_train_timesteps, (rows,), generator=generator).to(device)
@@ -121,15 +123,15 @@ class IdentityVideoObjective(nn.Module):
             hidden_states=noisy,
             encoder_hidden_states=text,
             timestep=timesteps,
-            image_rotary_emb=self._rotary(frames, *latents.shape[-2:]),
+            image_rotary_emb=self._rotary(frames, height, width),
             identity_tokens=identity_tokens,
             face_tokens=face_tokens,
             return_dict=False,
         )[0].float()
 
         squared = (prediction - target).square()
-        area = face_area(*latents.shape[-2:], device)
-        in_face = (squared * area).sum((1, 2, 3, 4)) / (area.sum() * latents.shape[1] * latents.shape[2])
+        area = face_area(height, width, device)
+        in_face = (squared * area).sum((1, 2, 3, 4)) / (area.sum() * frames * latents.shape[2])
         everywhere = squared.mean((1, 2, 3, 4))
         choose_face = (torch.rand(rows, generator=generator) < self.config.face_loss_share).to(device)
         losses = {"noise": everywhere.mean().detach(), "loss": torch.where(choose_face, in_face, everywhere).mean()}
