@@ -31,7 +31,7 @@ class Settings:
         queue_size: Jobs that may wait, at least 1.
         threads: CPU threads of the model; 0 lets torch decide.
         host: Address the page listens on. Where unset, ``GRADIO_SERVER_NAME`` counts, as hosting services set it.
-        port: Port of the page, 1 to 65535.
+        port: Port of the page, 1 to 65535. Where unset, ``GRADIO_SERVER_PORT`` counts.
         device: ``auto``, ``cpu``, ``cuda``, ``cuda:N`` or ``mps``.
         max_upload_bytes: Largest accepted picture or video, in bytes.
         retention_hours: Hours after which stored results are deleted; 0 keeps them.
@@ -85,6 +85,8 @@ class Settings:
             values[names[name]] = _parse(name, environ[name], _PARSERS[names[name]])
         if "host" not in values and environ.get("GRADIO_SERVER_NAME"):
             values["host"] = environ["GRADIO_SERVER_NAME"]
+        if "port" not in values and environ.get("GRADIO_SERVER_PORT"):
+            values["port"] = _parse("GRADIO_SERVER_PORT", environ["GRADIO_SERVER_PORT"], int)
         return cls(**values)
 
 

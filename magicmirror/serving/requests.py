@@ -2,11 +2,12 @@
 
 from __future__ import annotations
 
+import math
 import secrets
 from collections.abc import Sequence
 from dataclasses import dataclass
 
-from magicmirror.errors import ConfigError
+from magicmirror.errors import ConfigError, PromptError
 from magicmirror.types import FaceReference, GenerationRequest
 
 RANDOM_SEED_BITS = 32
@@ -45,7 +46,7 @@ def build_request(fields: Fields, faces: Sequence[FaceReference], profile: str) 
     """
     for name, text in (("prompt", fields.prompt), ("negative prompt", fields.negative_prompt)):
         if len(text) > MAX_PROMPT_CHARS:
-            raise ConfigError(f"The {name} has {len(text)} characters; at most {MAX_PROMPT_CHARS} are accepted.")
+            raise PromptError(f"The {name} has {len(text)} characters; at most {MAX_PROMPT_CHARS} are accepted.")
     return GenerationRequest(
         prompt=fields.prompt.strip(),
         references=tuple(faces),
@@ -64,6 +65,6 @@ def random_seed() -> int:
 
 
 def _whole(name: str, value: float) -> int:
-    if value != value or int(value) != value:
+    if not math.isfinite(value) or int(value) != value:
         raise ConfigError(f"{name} must be a whole number, got {value}.")
     return int(value)

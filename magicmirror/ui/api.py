@@ -7,7 +7,7 @@ accept uploads only, never a path of the server.
 from __future__ import annotations
 
 import asyncio
-from collections.abc import AsyncIterator, Sequence
+from collections.abc import AsyncIterator
 from dataclasses import asdict
 from pathlib import Path
 from typing import Any
@@ -106,12 +106,12 @@ class Api:
         """Return readiness, profile, device and the length of the queue."""
         return asdict(self._engine.health())
 
-    def _submit(self, photos: list[str] | None, choices: Sequence[int] | None, fields: Fields, session: str) -> str:
+    def _submit(self, photos: list[str] | None, choices: list[int] | None, fields: Fields, session: str) -> str:
         paths = _paths(photos)
-        if choices is not None and (not isinstance(choices, list) or len(choices) != len(paths)):
+        if choices is not None and not _are_indices(choices, len(paths)):
             raise FaceError(f"faces must be a list with one index for each of the {len(paths)} photos.")
         found = [self._engine.analyze(path) for path in paths]
-        indices: list[int | None] = [None] * len(paths) if choices is None else [int(index) for index in choices]
+        indices = [None] * len(paths) if choices is None else choices
         chosen = [choose_face(faces, index) for faces, index in zip(found, indices, strict=True)]
         return self._engine.submit(build_request(fields, chosen, self._engine.health().profile), session)
 
@@ -153,6 +153,11 @@ def _paths(photos: list[str] | None) -> list[Path]:
     if len(photos) > MAX_PHOTOS:
         raise FaceError(f"At most {MAX_PHOTOS} photos are accepted, got {len(photos)}.")
     return [Path(photo) for photo in photos]
+
+
+def _are_indices(value: object, count: int) -> bool:
+    """Whether a value from outside is a list of ``count`` whole numbers."""
+    return isinstance(value, list) and len(value) == count and all(type(index) is int for index in value)
 
 
 def _face(index: int, face: FaceReference) -> Answer:

@@ -82,8 +82,8 @@ def build_app(engine: Engine, settings: Settings) -> gr.Blocks:
             with gr.Column(scale=1, min_width=280, elem_classes="mm-sticky"):
                 result = _result_part()
         gr.HTML(markup.note(words.CONSENT_NOTE), js_on_load=None)
+        add_api(engine)  # before the page's own events, so that the names of the API are free
         _wire(app, handlers, banner, photo, form, result)
-        add_api(engine)
     app.queue(default_concurrency_limit=None)
     return app
 

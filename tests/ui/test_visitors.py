@@ -1,0 +1,81 @@
+"""Photos of a visitor: which face is meant, and that all of it is forgotten."""
+
+from __future__ import annotations
+
+import pytest
+
+from magicmirror.errors import FaceError, NoFaceFound, SeveralFaces
+from magicmirror.serving.fake_engine import FakeEngine
+from magicmirror.serving.storage import ResultStorage
+from magicmirror.ui.photos import AnalysedPhoto, analyse_photo, chosen_faces, pick_face
+from magicmirror.ui.visitors import Visitors
+
+
+@pytest.fixture
+def photos(example_references):
+    man, woman = example_references["man_1"], example_references["woman_1"]
+    return (AnalysedPhoto((man,), chosen=0), AnalysedPhoto((man, woman)))
+
+
+def test_a_choice_is_needed_where_several_faces_compare(photos):
+    with pytest.raises(SeveralFaces, match="Photo 2"):
+        chosen_faces(photos)
+    picked = pick_face(photos, 1, 1)
+    assert [face is expected for face, expected in zip(
+        chosen_faces(picked), (photos[0].faces[0], photos[1].faces[1]), strict=True
+    )] == [True, True]  # fmt: skip
+    assert photos[1].undecided and not picked[1].undecided
+
+
+def test_a_photo_without_face_is_left_out_unless_it_is_the_only_one(photos):
+    empty = AnalysedPhoto(problem="No face.")
+    assert chosen_faces((photos[0], empty)) == (photos[0].faces[0],)
+    with pytest.raises(NoFaceFound):
+        chosen_faces((empty,))
+    with pytest.raises(FaceError, match="photo first"):
+        chosen_faces(())
+
+
+@pytest.mark.parametrize(("photo", "face"), [(2, 0), (0, 1), (-1, 0), (0, -1)])
+def test_a_face_that_is_not_there_cannot_be_picked(photos, photo, face):
+    with pytest.raises(FaceError, match="no such face"):
+        pick_face(photos, photo, face)
+
+
+def test_analysis_turns_every_outcome_into_something_to_show(tmp_path, examples):
+    engine = FakeEngine(ResultStorage(tmp_path / "results"))
+    try:
+        assert analyse_photo(engine, examples / "man_1.jpg").chosen == 0
+        assert analyse_photo(engine, examples / "two_people.jpg").undecided
+        (tmp_path / "text.jpg").write_text("text")
+        assert "not a picture" in analyse_photo(engine, tmp_path / "text.jpg").problem
+    finally:
+        engine.close()
+
+
+def test_leaving_forgets_faces_and_deletes_own_uploads_only(tmp_path, photos):
+    uploads = tmp_path / "uploads"
+    uploads.mkdir()
+    mine, shared, elsewhere = uploads / "mine.jpg", uploads / "shared.jpg", tmp_path / "example.jpg"
+    for path in (mine, shared, elsewhere):
+        path.write_bytes(b"x")
+    visitors = Visitors(uploads)
+    visitors.set_photos("a", photos, [mine, shared, elsewhere])
+    visitors.set_photos("b", photos, [shared])
+    visitors.set_job("a", "job")
+    visitors.forget("a")
+    visitors.forget("never seen")
+    assert visitors.photos("a") == () and visitors.job("a") is None and visitors.photos("b") == photos
+    assert not mine.exists() and shared.exists() and elsewhere.exists()
+    visitors.forget("b")
+    assert not shared.exists()
+
+
+def test_the_visitor_unseen_for_longest_makes_room(tmp_path, photos):
+    visitors = Visitors(tmp_path, capacity=2)
+    for session in ("a", "b"):
+        visitors.set_photos(session, photos)
+    visitors.photos("a")
+    visitors.set_photos("c", photos)
+    assert [bool(visitors.photos(session)) for session in ("a", "c")] == [True, True]
+    assert visitors.photos("b") == ()
