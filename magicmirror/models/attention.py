@@ -62,7 +62,7 @@ class MagicMirrorAttnProcessor:
 
         # The face has no place in the video, so the cross term asks before the rotation.
         cross = None
-        if cross_key is not None:
+        if cross_key is not None and cross_value is not None:
             # Keys and values are replicas on every rank: no context parallelism for this term.
             cross = self._attend(query, cross_key, cross_value)
         if image_rotary_emb is not None:

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from typing import Any, NamedTuple
+from typing import Any, NamedTuple, cast
 
 import torch
 from diffusers.hooks._helpers import TransformerBlockMetadata, TransformerBlockRegistry
@@ -67,7 +67,7 @@ class BlockAdapter(nn.Module):
         for linear in (self.face_modulation[-1], self.can[-1], self.to_v):
             for parameter in linear.parameters():
                 parameter.zero_()
-        self.can[0].reset_parameters()
+        cast(nn.Linear, self.can[0]).reset_parameters()
         self.to_k.load_state_dict(to_k.state_dict())
 
 

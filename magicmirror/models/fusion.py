@@ -21,11 +21,10 @@ class IdentityFusion(ModelMixin, ConfigMixin):  # type: ignore[misc]
     def __init__(self, identity_dim: int = 2048, text_dim: int = 4096, hidden_dim: int = 4096) -> None:
         super().__init__()
         self.norm = nn.LayerNorm(identity_dim + text_dim)
-        self.mlp = nn.Sequential(
-            nn.Linear(identity_dim + text_dim, hidden_dim), nn.GELU(), nn.Linear(hidden_dim, text_dim)
-        )
-        nn.init.zeros_(self.mlp[-1].weight)
-        nn.init.zeros_(self.mlp[-1].bias)
+        first, last = nn.Linear(identity_dim + text_dim, hidden_dim), nn.Linear(hidden_dim, text_dim)
+        nn.init.zeros_(last.weight)
+        nn.init.zeros_(last.bias)
+        self.mlp = nn.Sequential(first, nn.GELU(), last)
 
     def forward(self, identity_tokens: Tensor, text: Tensor, mask: Tensor) -> Tensor:
         """Put fused embeddings where the mask is true.

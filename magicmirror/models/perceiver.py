@@ -6,6 +6,8 @@ shape, so its published weights load strictly.
 
 from __future__ import annotations
 
+from typing import Any, cast
+
 import torch
 from diffusers import ConfigMixin, ModelMixin
 from diffusers.configuration_utils import register_to_config
@@ -74,7 +76,7 @@ class PerceiverResampler(nn.Module):
     def forward(self, latents: Tensor, patches: Tensor) -> Tensor:
         """Read patches (B, P, patch_dim) into latents (B, N, dim)."""
         patches = self.proj_in(patches)
-        for attention, feed_forward in self.layers:  # type: ignore[misc]
+        for attention, feed_forward in cast(Any, self.layers):
             latents = latents + attention(patches, latents)
             latents = latents + feed_forward(latents)
         out: Tensor = self.norm_out(self.proj_out(latents))

@@ -2,7 +2,9 @@
 
 from __future__ import annotations
 
-from typing import Any, Self
+import os
+from collections.abc import Iterator
+from typing import Any, Self, cast
 
 import torch
 from diffusers import CogVideoXTransformer3DModel
@@ -12,6 +14,7 @@ from diffusers.utils import apply_lora_scale
 from torch import Tensor, nn
 
 from magicmirror.errors import WeightsError
+from magicmirror.models.adapter import load_adapter, save_adapter
 from magicmirror.models.block import BlockAdapter, MagicMirrorBlock
 from magicmirror.models.identity import IdentityConstants, StepIdentity, block_constants
 
@@ -111,7 +114,7 @@ class MagicMirrorTransformer3DModel(CogVideoXTransformer3DModel):  # type: ignor
     @torch.no_grad()
     def reset_adapter(self) -> None:
         """(Re)initialise the adapter: new modulation zero, cross keys from the block's own, cross values zero."""
-        for block in self.transformer_blocks:
+        for block in self._blocks():
             if block.adapter is not None:
                 block.adapter.reset(block.attn1.to_k)
         self.identity_proj.reset_parameters()
@@ -149,7 +152,7 @@ class MagicMirrorTransformer3DModel(CogVideoXTransformer3DModel):  # type: ignor
                 fresh = nn.Parameter(torch.empty_like(value, device=parameter.device, dtype=parameter.dtype))
                 setattr(model.get_submodule(name.rpartition(".")[0]), name.rpartition(".")[2], fresh)
         model.reset_adapter()
-        return model.train(base.training)
+        return cast(Self, model.train(base.training))
 
     def load_base_state_dict(self, state_dict: dict[str, Tensor], assign: bool = False) -> None:
         """Load stock CogVideoX weights strictly, leaving the adapter alone.
@@ -165,14 +168,35 @@ class MagicMirrorTransformer3DModel(CogVideoXTransformer3DModel):  # type: ignor
         if expected != set(state_dict):
             missing, unknown = sorted(expected - set(state_dict)), sorted(set(state_dict) - expected)
             raise WeightsError(
-                f"Base weights do not fit: missing {missing[:4]} ({len(missing)}), unknown {unknown[:4]} ({len(unknown)}).",
+                f"Base weights do not fit: missing {missing[:4]} ({len(missing)}), "
+                f"unknown {unknown[:4]} ({len(unknown)}).",
                 "They must be those of a stock CogVideoXTransformer3DModel of the same configuration.",
             )
         self.load_state_dict(state_dict, strict=False, assign=assign)
 
+    def _blocks(self) -> Iterator[MagicMirrorBlock]:
+        """The blocks with their type, which a ModuleList does not know."""
+        return iter(cast(Any, self.transformer_blocks))
+
     def adapter_state_dict(self) -> dict[str, Tensor]:
         """The adapter's tensors by name."""
         return {name: value for name, value in self.state_dict().items() if self.is_adapter_key(name)}
+
+    def adapter_config(self) -> dict[str, Any]:
+        """The settings that the adapter's tensors depend on; two models that share them can share an adapter."""
+        return {key: self.config[key] for key in (*_BASE_CONFIG_OF_ADAPTER, *_ADAPTER_CONFIG)}
+
+    def save_adapter(self, folder: str | os.PathLike[str]) -> None:
+        """Write the transformer's adapter alone; see ``magicmirror.models.adapter``."""
+        save_adapter(folder, {"transformer": self})
+
+    def load_adapter(self, folder: str | os.PathLike[str]) -> None:
+        """Read the transformer's part of a saved adapter.
+
+        Raises:
+            WeightsError: If it is missing, damaged or made for another model; nothing is changed then.
+        """
+        load_adapter(folder, {"transformer": self})
 
     def null_identity(self, batch_size: int) -> tuple[Tensor, Tensor]:
         """ID tokens (B, K, D_id) and face tokens (B, N, D) that stand for "nobody in particular"."""
@@ -219,9 +243,7 @@ class MagicMirrorTransformer3DModel(CogVideoXTransformer3DModel):  # type: ignor
         temb = self._time_embedding(timesteps.flatten(), face_tokens.dtype, timestep_cond, ofs)
         temb = temb.unflatten(0, timesteps.shape)
         identity = self.identity_proj(identity_tokens.flatten(1))
-        blocks = tuple(
-            block_constants(block, temb, identity, face_tokens, identity_scale) for block in self.transformer_blocks
-        )
+        blocks = tuple(block_constants(block, temb, identity, face_tokens, identity_scale) for block in self._blocks())
         return IdentityConstants(face_tokens, blocks)
 
     @apply_lora_scale("attention_kwargs")
@@ -327,4 +349,12 @@ _ADAPTER_CONFIG = (
     "adapter_stride",
     "identity_proj_dim",
     "can_hidden_dim",
+)
+
+_BASE_CONFIG_OF_ADAPTER = (
+    "num_attention_heads",
+    "attention_head_dim",
+    "time_embed_dim",
+    "num_layers",
+    "attention_bias",
 )

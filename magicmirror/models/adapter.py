@@ -1,0 +1,192 @@
+"""Adapter weights on their own: what the training stages of the paper train, without the pretrained base.
+
+::
+
+    magicmirror_adapter.safetensors   transformer.<name>, face_perceiver.<name>, identity_fusion.<name>
+    magicmirror_adapter.json          format, version, base class, configuration of each part, record of the writer
+
+A folder may hold one part alone. Of a transformer only its adapter is written (``adapter_state_dict``), and only the
+settings that the adapter depends on are compared (``adapter_config``); other modules are taken whole.
+"""
+
+from __future__ import annotations
+
+import json
+import os
+from collections.abc import Callable, Mapping
+from pathlib import Path
+from typing import Any
+
+from safetensors import SafetensorError, safe_open
+from safetensors.torch import save_file
+from torch import Tensor, nn
+
+from magicmirror.errors import WeightsError
+
+WEIGHTS_FILE = "magicmirror_adapter.safetensors"
+CONFIG_FILE = "magicmirror_adapter.json"
+FORMAT = "magicmirror-adapter"
+FORMAT_VERSION = 1
+BASE_CLASS = "CogVideoXTransformer3DModel"
+
+_SHOWN = 3  # names or settings in one message
+
+
+def save_adapter(
+    folder: str | os.PathLike[str], modules: Mapping[str, nn.Module], config: Mapping[str, Any] | None = None
+) -> None:
+    """Write an adapter; each of the two files appears complete or not at all.
+
+    Args:
+        folder: Made if needed; files of an older adapter are replaced.
+        modules: Part -> module: ``transformer``, ``face_perceiver``, ``identity_fusion``, or some of them.
+        config: Record of the writer (base model, recipe, step), kept as JSON under ``config`` and never checked.
+    """
+    folder = Path(folder)
+    folder.mkdir(parents=True, exist_ok=True)
+    description = {
+        "format": FORMAT,
+        "version": FORMAT_VERSION,
+        "base_class": BASE_CLASS,
+        **{part: _configuration(module) for part, module in modules.items()},
+        "config": dict(config or {}),
+    }
+    text = json.dumps(description, indent=2) + "\n"  # before any file is touched: it may not be JSON
+    tensors = {name: value.detach().contiguous().cpu() for name, value in _tensors(modules).items()}
+    _write(folder / WEIGHTS_FILE, lambda path: save_file(tensors, str(path), metadata={"format": "pt"}))
+    _write(folder / CONFIG_FILE, lambda path: path.write_text(text, encoding="utf-8"))
+
+
+def load_adapter(folder: str | os.PathLike[str], modules: Mapping[str, nn.Module]) -> None:
+    """Read an adapter into modules; values take the modules' dtype and device.
+
+    Args:
+        folder: Of ``save_adapter``.
+        modules: Part -> module that receives it; parts of the file that are not named here are left alone.
+
+    Raises:
+        WeightsError: If the adapter is missing, damaged, of another format or version, or was made for other modules.
+            Nothing is changed then.
+    """
+    folder = Path(folder)
+    description = read_description(folder)
+    for part, module in modules.items():
+        _check_configuration(folder, part, description.get(part), _configuration(module))
+    found = _read_tensors(folder / WEIGHTS_FILE, _tensors(modules))
+    for part, module in modules.items():
+        own = {name.removeprefix(f"{part}."): value for name, value in found.items() if name.startswith(f"{part}.")}
+        module.load_state_dict(own, strict=False)  # names and shapes were compared above
+
+
+def read_description(folder: str | os.PathLike[str]) -> dict[str, Any]:
+    """Read the description of an adapter and check that this program can read the rest.
+
+    Args:
+        folder: Of ``save_adapter``.
+
+    Returns:
+        The content of the JSON file.
+
+    Raises:
+        WeightsError: If one of the two files is missing, or the description is of another format or version.
+    """
+    folder = Path(folder)
+    path = folder / CONFIG_FILE
+    missing = [name for name in (WEIGHTS_FILE, CONFIG_FILE) if not (folder / name).is_file()]
+    if missing:
+        raise WeightsError(
+            f"{folder} holds no adapter: {' and '.join(missing)} not found.",
+            f"Expected {WEIGHTS_FILE} and {CONFIG_FILE}, as save_adapter writes them.",
+        )
+    try:
+        description = json.loads(path.read_text(encoding="utf-8"))
+    except ValueError as error:
+        raise WeightsError(f"{path} is not valid JSON: {error}.", "Copy or download the adapter again.") from error
+    stated = description.get("format") if isinstance(description, dict) else None
+    if not isinstance(description, dict) or stated != FORMAT:
+        raise WeightsError(
+            f'{path} does not describe an adapter: "format" is {stated!r}.', f'Expected "format": "{FORMAT}".'
+        )
+    if description.get("version") != FORMAT_VERSION:
+        raise WeightsError(
+            f"{path} has format version {description.get('version')}, this program reads version {FORMAT_VERSION}.",
+            "Use the release of MagicMirror that wrote it, or an adapter written by this one.",
+        )
+    if description.get("base_class") != BASE_CLASS:
+        raise WeightsError(
+            f"The adapter in {folder} was made for {description.get('base_class')}, expected {BASE_CLASS}."
+        )
+    return description
+
+
+def _tensors(modules: Mapping[str, nn.Module]) -> dict[str, Tensor]:
+    """``part.name`` -> tensor of all that belongs to the adapter."""
+    tensors = {}
+    for part, module in modules.items():
+        read: Any = getattr(module, "adapter_state_dict", module.state_dict)
+        tensors.update({f"{part}.{name}": value for name, value in read().items()})
+    return tensors
+
+
+def _configuration(module: Any) -> dict[str, Any]:
+    """The settings that names, shapes and meaning of the saved tensors depend on, as JSON gives them back."""
+    if hasattr(module, "adapter_config"):
+        config = module.adapter_config()
+    else:
+        config = {key: value for key, value in module.config.items() if not key.startswith("_")}
+    restored: dict[str, Any] = json.loads(json.dumps(config))
+    return restored
+
+
+def _check_configuration(folder: Path, part: str, found: Any, expected: dict[str, Any]) -> None:
+    if not isinstance(found, dict):
+        raise WeightsError(
+            f"The adapter in {folder} has no part {part}.", "Expected one that was saved together with that part."
+        )
+    differing = [key for key in sorted(expected.keys() | found.keys()) if found.get(key) != expected.get(key)]
+    if differing:
+        details = ", ".join(f"{key} is {found.get(key)}, expected {expected.get(key)}" for key in differing[:_SHOWN])
+        raise WeightsError(
+            f"The adapter in {folder} was made for another {part}: {details} ({len(differing)} settings differ).",
+            "Take the adapter of this model, or the model of this adapter.",
+        )
+
+
+def _read_tensors(path: Path, expected: Mapping[str, Tensor]) -> dict[str, Tensor]:
+    """Read the expected tensors; refuse the file if names or shapes of the expected parts differ."""
+    parts = {name.partition(".")[0] for name in expected}
+    try:
+        with safe_open(str(path), framework="pt") as file:
+            names = {name for name in file.keys() if name.partition(".")[0] in parts}  # noqa: SIM118 - no mapping
+            _check_names(path, names, set(expected))
+            for name in sorted(names):
+                shape = tuple(file.get_slice(name).get_shape())
+                if shape != tuple(expected[name].shape):
+                    raise WeightsError(f"{name} in {path} is {shape}, expected {tuple(expected[name].shape)}.")
+            return {name: file.get_tensor(name) for name in names}
+    except (OSError, SafetensorError) as error:
+        raise WeightsError(
+            f"{path} cannot be read: {error}.", "Expected a safetensors file; copy or download it again."
+        ) from error
+
+
+def _check_names(path: Path, found: set[str], expected: set[str]) -> None:
+    missing, unknown = sorted(expected - found), sorted(found - expected)
+    if missing or unknown:
+        raise WeightsError(
+            f"{path} does not fit: missing {missing[:_SHOWN]} ({len(missing)}), "
+            f"unknown {unknown[:_SHOWN]} ({len(unknown)}).",
+            f"Expected exactly the {len(expected)} tensors of this model's adapter.",
+        )
+
+
+def _write(path: Path, write: Callable[[Path], object]) -> None:
+    """Write beside ``path`` and move it there once it is complete and on disk."""
+    partial = path.with_name(f".{path.name}.{os.getpid()}.partial")
+    try:
+        write(partial)
+        with partial.open("rb+") as written:
+            os.fsync(written.fileno())
+        os.replace(partial, path)
+    finally:
+        partial.unlink(missing_ok=True)
