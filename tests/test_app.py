@@ -1,0 +1,80 @@
+"""``python app.py``: serves the page, honours the environment, ends in good order."""
+
+from __future__ import annotations
+
+import json
+import os
+import signal
+import socket
+import subprocess
+import sys
+import time
+import urllib.error
+import urllib.request
+
+import pytest
+
+from magicmirror.settings import Settings
+
+
+@pytest.fixture
+def free_port():
+    with socket.socket() as probe:
+        probe.bind(("127.0.0.1", 0))
+        return probe.getsockname()[1]
+
+
+def test_app_is_only_the_wiring(repository):
+    assert len((repository / "app.py").read_text().splitlines()) < 40
+
+
+def test_the_page_is_served_even_without_weights_and_ends_on_sigterm(repository, free_port, tmp_path):
+    names = {name: value for name, value in os.environ.items() if not name.startswith(("MAGICMIRROR_", "GRADIO_"))}
+    environment = {
+        **names,
+        "GRADIO_SERVER_PORT": str(free_port),
+        "GRADIO_TEMP_DIR": str(tmp_path / "uploads"),
+        "MAGICMIRROR_OUTPUT_DIR": str(tmp_path / "results"),
+        "MAGICMIRROR_MODEL_PATH": str(tmp_path / "no weights"),
+    }
+    process = subprocess.Popen(
+        [sys.executable, "app.py"], cwd=repository, env=environment, stderr=subprocess.PIPE, text=True
+    )
+    url = f"http://127.0.0.1:{free_port}"
+    try:
+        assert "<title>MagicMirror" in _read(url, process)
+        health = _health(url)
+        while health["ready"]:  # until the attempt to load the weights has failed
+            time.sleep(0.5)
+            health = _health(url)
+        assert "weights" in health["message"] and health["profile"] == "preview"
+        process.send_signal(signal.SIGTERM)
+        log = process.communicate(timeout=120)[1]
+    finally:
+        process.kill()
+    assert process.returncode == 0, log
+
+
+def test_settings_come_before_gradios_names():
+    both = {"GRADIO_SERVER_PORT": "9001", "GRADIO_SERVER_NAME": "0.0.0.0"}
+    assert (Settings.from_environment(both).port, Settings.from_environment(both).host) == (9001, "0.0.0.0")
+    assert Settings.from_environment({**both, "MAGICMIRROR_PORT": "9002"}).port == 9002
+
+
+def _read(url, process):
+    """Return the page as soon as it is served."""
+    while process.poll() is None:
+        try:
+            return urllib.request.urlopen(url, timeout=10).read().decode()
+        except (urllib.error.URLError, TimeoutError):
+            time.sleep(0.3)
+    raise AssertionError(process.stderr.read())
+
+
+def _health(url):
+    call = urllib.request.Request(
+        f"{url}/gradio_api/call/health", b'{"data": []}', {"Content-Type": "application/json"}
+    )
+    event_id = json.load(urllib.request.urlopen(call, timeout=60))["event_id"]
+    answer = urllib.request.urlopen(f"{url}/gradio_api/call/health/{event_id}", timeout=60).read().decode()
+    return json.loads(answer.split("data: ")[-1])[0]
