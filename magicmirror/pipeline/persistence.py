@@ -11,7 +11,7 @@ from diffusers import DiffusionPipeline
 from torch import nn
 
 from magicmirror.errors import WeightsError
-from magicmirror.pipeline.adapter import load_adapter, save_adapter
+from magicmirror.models.adapter import load_adapter, save_adapter
 from magicmirror.pipeline.components import recorded_as
 
 _ALIGNMENT_BYTES = 64
@@ -62,7 +62,7 @@ class PersistentPipeline(DiffusionPipeline):  # type: ignore[misc]
 
     def save_adapter(self, folder: str | os.PathLike[str]) -> None:
         """Save what the training stages train: the transformer's adapter, face perceiver and fusion."""
-        save_adapter(Path(folder), self.transformer, self.face_perceiver, self.identity_fusion)
+        save_adapter(folder, self._adapter_parts())
 
     def load_adapter(self, folder: str | os.PathLike[str]) -> None:
         """Load what ``save_adapter`` saved.
@@ -74,7 +74,11 @@ class PersistentPipeline(DiffusionPipeline):  # type: ignore[misc]
             WeightsError: If a file is missing, damaged, of another format version or made for other networks; nothing
                 is loaded then.
         """
-        load_adapter(Path(folder), self.transformer, self.face_perceiver, self.identity_fusion)
+        load_adapter(folder, self._adapter_parts())
+
+    def _adapter_parts(self) -> dict[str, nn.Module]:
+        """What stages 1 and 2 train, by the name it has in the file."""
+        return {name: getattr(self, name) for name in ("transformer", "face_perceiver", "identity_fusion")}
 
 
 @torch.no_grad()

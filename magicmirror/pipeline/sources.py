@@ -6,7 +6,7 @@ import hashlib
 from pathlib import Path
 
 from magicmirror.errors import WeightsError
-from magicmirror.pipeline.adapter import CONFIG_FILE, WEIGHTS_FILE
+from magicmirror.models.adapter import CONFIG_FILE, WEIGHTS_FILE
 
 PHOTOMAKER_FILE = "photomaker-v2.bin"
 _STOCK_FILES = ["model_index.json", "*/*.json", "*/*.safetensors", "tokenizer/*"]

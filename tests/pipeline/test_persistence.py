@@ -7,7 +7,7 @@ from safetensors.torch import load_file, save_file
 
 from magicmirror.errors import WeightsError
 from magicmirror.models.transformer import MagicMirrorTransformer3DModel
-from magicmirror.pipeline.adapter import CONFIG_FILE, WEIGHTS_FILE
+from magicmirror.models.adapter import CONFIG_FILE, WEIGHTS_FILE
 from magicmirror.pipeline.pipeline import MagicMirrorPipeline
 
 
@@ -134,7 +134,7 @@ def reshape_tensor(folder):
 @pytest.mark.parametrize(
     ("damage", "message"),
     [
-        (lambda folder: (folder / WEIGHTS_FILE).unlink(), r"holds no adapter.*adapter\.safetensors and adapter\.json"),
+        (lambda folder: (folder / WEIGHTS_FILE).unlink(), r"holds no adapter.*adapter\.safetensors and magicmirror_adapter\.json"),
         (lambda folder: (folder / CONFIG_FILE).unlink(), "holds no adapter"),
         (lambda folder: (folder / WEIGHTS_FILE).write_bytes(b"nonsense"), "cannot be read"),
         (lambda folder: (folder / CONFIG_FILE).write_text("{"), "not valid JSON"),
