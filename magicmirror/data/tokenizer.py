@@ -80,8 +80,18 @@ def train_tokenizer(folder: Path, vocab_size: int = VOCAB_SIZE, num_captions: in
     except (RuntimeError, OSError) as error:
         raise ConfigError(f"The tokenizer cannot be trained with {vocab_size} pieces: {error}") from error
     folder.mkdir(parents=True, exist_ok=True)
-    (folder / MODEL_FILE).write_bytes(model.getvalue())
+    (folder / MODEL_FILE).write_bytes(_without_file_names(model.getvalue()))
     return convert_tokenizer(folder)
+
+
+def _without_file_names(model: bytes) -> bytes:
+    """Take the name of the temporary file out of a model, so that equal training gives equal bytes."""
+    from sentencepiece import sentencepiece_model_pb2
+
+    messages: Any = sentencepiece_model_pb2
+    proto = messages.ModelProto.FromString(model)
+    proto.trainer_spec.ClearField("seed_sentencepieces_file")
+    return bytes(proto.SerializeToString(deterministic=True))
 
 
 def seed_pieces(text: Iterable[str]) -> dict[str, int]:
