@@ -105,21 +105,11 @@ class PageHandlers:
             job_id = await asyncio.to_thread(self._engine.submit, job, session)
         except MagicMirrorError as error:
             gr.Warning(escape(str(error)))
-            yield _view(progress=markup.status_line(str(error), bad=True))
+            yield _refused(str(error))
             return
         self._visitors.set_job(session, job_id)
-        yield _view(
-            progress=markup.progress(self._engine.status(job_id)),
-            video=None,
-            summary="",
-            video_file=gr.update(visible=False),
-            settings_file=gr.update(visible=False),
-            seed=job.seed,
-            generate=gr.update(interactive=False),
-            stop=gr.update(interactive=True),
-        )
         async for status in follow(self._engine, job_id):
-            yield self._ended(status) if status.ended else _view(progress=markup.progress(status))
+            yield self._ended(status, job.seed) if status.ended else _running(status, job.seed)
 
     def stop(self, request: gr.Request) -> str:
         """Ask the visitor's job to stop."""
@@ -135,21 +125,24 @@ class PageHandlers:
         """Forget a visitor who closed the page. A job that runs goes on."""
         self._visitors.forget(_session(request))
 
-    def _ended(self, status: JobStatus) -> ResultView:
+    def _ended(self, status: JobStatus, seed: int) -> ResultView:
         """Show how a job ended."""
-        buttons = {"generate": gr.update(interactive=True), "stop": gr.update(interactive=False)}
+        if status.state == "failed":
+            gr.Warning(escape(words.FAILED.format(reason=status.message)))
         if status.state != "done":
-            if status.state == "failed":
-                gr.Warning(escape(words.FAILED.format(reason=status.message)))
-            return _view(progress=markup.progress(status), **buttons)
+            return _running(status, seed)._replace(
+                generate=gr.update(interactive=True), stop=gr.update(interactive=False)
+            )
         result = self._engine.result(status.job_id)
-        return _view(
+        return ResultView(
             progress=markup.progress(status),
             video=str(result.video_path),
             summary=markup.summary(result),
             video_file=gr.update(value=str(result.video_path), visible=True),
             settings_file=gr.update(value=str(result.settings_path), visible=True),
-            **buttons,
+            seed=seed,
+            generate=gr.update(interactive=True),
+            stop=gr.update(interactive=False),
         )
 
 
@@ -170,9 +163,27 @@ async def follow(engine: Engine, job_id: str) -> AsyncIterator[JobStatus]:
         await asyncio.sleep(POLL_S)
 
 
-def _view(**changes: Any) -> ResultView:
-    """Return a view that changes what is named and leaves the rest alone."""
-    return ResultView(**{name: changes.get(name, gr.skip()) for name in ResultView._fields})
+def _running(status: JobStatus, seed: int) -> ResultView:
+    """Return the view of a job on its way.
+
+    It names every component each time: a browser that is behind applies only the latest of several views.
+    """
+    return ResultView(
+        progress=markup.progress(status),
+        video=None,
+        summary="",
+        video_file=gr.update(visible=False),
+        settings_file=gr.update(visible=False),
+        seed=seed,
+        generate=gr.update(interactive=False),
+        stop=gr.update(interactive=True),
+    )
+
+
+def _refused(reason: str) -> ResultView:
+    """Return a view that says why nothing was started and leaves the rest as it is."""
+    unchanged = [gr.skip()] * (len(ResultView._fields) - 1)
+    return ResultView(markup.status_line(reason, bad=True), *unchanged)
 
 
 def _readiness(photos: Sequence[AnalysedPhoto]) -> str:

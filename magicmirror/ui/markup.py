@@ -150,7 +150,10 @@ def _photo_faces(index: int, photo: AnalysedPhoto, numbered: bool) -> str:
     buttons = "".join(_face(index, place, face, photo) for place, face in enumerate(photo.faces))
     chosen = photo.face
     poor = note(words.POOR_FACE) if chosen is not None and chosen.quality < POOR_QUALITY else ""
-    return f'<div class="mm-photo">{title}{hint}<div class="mm-strip mm-faces">{buttons}</div>{poor}</div>'
+    return (
+        f'<div class="mm-photo">{title}{hint}<div class="mm-strip mm-faces" role="group" '
+        f'aria-label="{escape(words.FACES_LABEL)}">{buttons}</div>{poor}</div>'
+    )
 
 
 def _face(index: int, place: int, face: FaceReference, photo: AnalysedPhoto) -> str:

@@ -89,9 +89,10 @@ def build_app(engine: Engine, settings: Settings) -> gr.Blocks:
 
 
 def _photo_part(examples: list[Path]) -> PhotoPart:
-    gr.HTML(markup.step_title(words.PHOTO_STEP), js_on_load=None)
+    gr.HTML(markup.step_title(words.PHOTO_STEP) + markup.note(words.PHOTOS_HINT), js_on_load=None)
     pictures = gr.Gallery(
         label=words.PHOTOS_LABEL,
+        show_label=False,
         file_types=["image"],
         sources=["upload", "webcam", "clipboard"],
         type="filepath",
@@ -184,7 +185,10 @@ def _wire(
     """Connect events with handlers. None of these is part of the API, which has its own in ``ui.api``."""
     quiet: dict[str, Any] = {"api_visibility": "private", "show_progress": "hidden", "concurrency_limit": None}
     seen = [photo.faces, result.status]
-    photo.examples.select(handlers.take_example, None, photo.pictures, **quiet)
+    # A gallery that is filled from here reports no change of its own.
+    photo.examples.select(handlers.take_example, None, photo.pictures, **quiet).then(
+        handlers.analyse, photo.pictures, seen, **quiet
+    )
     photo.pictures.change(handlers.analyse, photo.pictures, seen, **quiet)
     photo.faces.select(handlers.pick, None, seen, **quiet)
     fields = [form.prompt, form.negative, form.randomise, form.seed, form.steps, form.guidance, form.identity]
