@@ -63,8 +63,7 @@ class MagicMirrorAttnProcessor:
         # The face has no place in the video, so the cross term asks before the rotation.
         cross = None
         if cross_key is not None and cross_value is not None:
-            # Keys and values are replicas on every rank: no context parallelism for this term.
-            cross = self._attend(query, cross_key, cross_value)
+            cross = self._cross_attend(query, cross_key, cross_value)
         if image_rotary_emb is not None:
             query, key = (_rotate(x, prefix, image_rotary_emb) for x in (query, key))
 
@@ -75,6 +74,10 @@ class MagicMirrorAttnProcessor:
         attended = attn.to_out[1](attn.to_out[0](attended))
         text_and_face, video = attended.split([prefix, attended.size(1) - prefix], dim=1)
         return video, text_and_face
+
+    def _cross_attend(self, query: Tensor, key: Tensor, value: Tensor) -> Tensor:
+        """The cross term of Eq. 8; keys and values are replicas on every rank, so without context parallelism."""
+        return self._attend(query, key, value)
 
     def _attend(self, query: Tensor, key: Tensor, value: Tensor, **options: Any) -> Tensor:
         """Dispatch one attention; (B, S, heads, head_dim) in and out."""

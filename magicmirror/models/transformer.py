@@ -36,6 +36,8 @@ class MagicMirrorTransformer3DModel(CogVideoXTransformer3DModel):  # type: ignor
 
     _no_split_modules = ["MagicMirrorBlock", "CogVideoXPatchEmbed"]
     _repeated_blocks = ["MagicMirrorBlock"]
+    # The adapter's small residuals would drown in an 8-bit float.
+    _skip_layerwise_casting_patterns = ["patch_embed", "norm", "adapter", "identity_proj"]
 
     @register_to_config
     def __init__(

@@ -79,7 +79,7 @@ def tower_batches(
 
     @torch.no_grad()
     def batch_at(step: int) -> Batch:
-        crops = order.batch_at(step)["crops"]
+        crops = order.batch_at(step)["crops"].to(vae.device)
         pixels = crops.permute(0, 3, 1, 2).unsqueeze(2).float() / 127.5 - 1
         latents = vae.encode(pixels).latent_dist.mean * vae.config.scaling_factor
         return {"crops": crops, "latents": latents.transpose(1, 2).float()}

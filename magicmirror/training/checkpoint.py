@@ -43,19 +43,28 @@ def save_checkpoint(
         The new folder.
     """
     folder.mkdir(parents=True, exist_ok=True)
+    for left_behind in folder.glob(f".{_PREFIX}*"):
+        shutil.rmtree(left_behind)
     final = folder / f"{_PREFIX}{step:08d}"
     partial = folder / f".{final.name}.partial"
-    shutil.rmtree(partial, ignore_errors=True)
     partial.mkdir()
     save_file(trainable_state(model), str(partial / "model.safetensors"))
     save_file(trainable_state(average), str(partial / "average.safetensors"))
     torch.save(optimizer.state_dict(), partial / "optimizer.pt")
     (partial / "config.json").write_text(json.dumps({"step": step, **asdict(config)}, indent=2) + "\n")
-    shutil.rmtree(final, ignore_errors=True)
+    if final.exists():
+        _remove(final)
     os.replace(partial, final)
     for old in checkpoints(folder)[:-keep]:
-        shutil.rmtree(old)
+        _remove(old)
     return final
+
+
+def _remove(checkpoint: Path) -> None:
+    """Remove a checkpoint; it loses its name first, so that a killed run leaves none that looks complete."""
+    hidden = checkpoint.with_name(f".{checkpoint.name}.old")
+    os.replace(checkpoint, hidden)
+    shutil.rmtree(hidden)
 
 
 def trainable_state(model: nn.Module) -> dict[str, Tensor]:

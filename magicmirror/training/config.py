@@ -27,6 +27,9 @@ class TrainingConfig:
         drop_all: Share of samples that lose text and identity (paper.md, decision 4).
         drop_identity: Further share that loses the identity alone.
         face_loss_share: Share of samples whose loss is taken in the face area only (section 3.4).
+        high_noise_share: Share of samples whose timestep is drawn from ``high_noise_from`` on, where only the reference
+            says what to draw; the others are drawn uniformly.
+        high_noise_from: First timestep of that range.
         identity_loss: Weight lambda of the identity term (section 3.4); 0 leaves it out.
         identity_loss_below: Timestep below which the identity term applies, in [0, 1000].
         identity_loss_samples: Samples a step that the identity term looks at, at most; decoding is what it costs.
@@ -51,6 +54,8 @@ class TrainingConfig:
     drop_all: float = 0.10
     drop_identity: float = 0.05
     face_loss_share: float = 0.5
+    high_noise_share: float = 0.0
+    high_noise_from: int = 700
     identity_loss: float = 0.0
     identity_loss_below: int = 500
     identity_loss_samples: int = 8
@@ -65,7 +70,7 @@ class TrainingConfig:
             raise ConfigError(
                 f"max_steps and learning_rate must be positive, got {self.max_steps}, {self.learning_rate}."
             )
-        for field in ("clip_share", "drop_all", "drop_identity", "face_loss_share"):
+        for field in ("clip_share", "high_noise_share", "drop_all", "drop_identity", "face_loss_share"):
             if not 0.0 <= getattr(self, field) <= 1.0:
                 raise ConfigError(f"{field} must lie in [0, 1], got {getattr(self, field)}.")
         if self.mixed_precision not in ("no", "bf16"):

@@ -10,6 +10,7 @@ from torch import nn
 from transformers import CLIPVisionConfig, CLIPVisionModel, T5Config, T5EncoderModel, T5Tokenizer
 from transformers.models.clip.image_processing_pil_clip import CLIPImageProcessorPil
 
+from magicmirror.errors import ConfigError
 from magicmirror.models.fusion import IdentityFusion
 from magicmirror.models.perceiver import FacePerceiver, IdentityPerceiver
 from magicmirror.models.presets import model_preset
@@ -52,8 +53,14 @@ def fresh_pipeline(preset: str, vae: Path, tokenizer: Path, seed: int) -> MagicM
 
     Returns:
         Pipeline in float32 on the CPU.
+
+    Raises:
+        ConfigError: If the preset is unknown, or a folder holds no VAE or no tokenizer.
     """
     sizes = model_preset(preset)
+    autoencoder = load_vae(vae)
+    if not (tokenizer / "tokenizer.json").is_file():
+        raise ConfigError(f'"{tokenizer}" holds no tokenizer.', "`prepare` writes one beside its shards.")
     side = sizes.image_encoder["image_size"]
     # Weights come from torch's global generator; its state is put back so that a caller's numbers stay its own.
     with torch.random.fork_rng():
@@ -66,12 +73,23 @@ def fresh_pipeline(preset: str, vae: Path, tokenizer: Path, seed: int) -> MagicM
             identity_fusion=IdentityFusion(**sizes.identity_fusion),
             text_encoder=T5EncoderModel(T5Config(**sizes.text_encoder)),
             tokenizer=T5Tokenizer.from_pretrained(tokenizer),
-            vae=AutoencoderKLCogVideoX.from_pretrained(vae),
+            vae=autoencoder,
             scheduler=noise_schedule(),
             feature_extractor=CLIPImageProcessorPil(
                 size={"shortest_edge": side}, crop_size={"height": side, "width": side}
             ),
         )
+
+
+def load_vae(folder: Path) -> AutoencoderKLCogVideoX:
+    """Load a trained VAE in evaluation mode.
+
+    Raises:
+        ConfigError: If there is none; the library would look for it in the hub.
+    """
+    if not (folder / "config.json").is_file():
+        raise ConfigError(f'"{folder}" holds no VAE.', "It must be a folder in diffusers layout, with config.json.")
+    return AutoencoderKLCogVideoX.from_pretrained(folder).eval()
 
 
 def rotary_of(transformer: MagicMirrorTransformer3DModel) -> Rotary:
@@ -120,7 +138,13 @@ def train_only(objective: nn.Module, parts: tuple[str, ...]) -> list[str]:
 
     Returns:
         Names of the trained parameters.
+
+    Raises:
+        ConfigError: If the objective has no such part.
     """
+    unknown = sorted(set(parts) - {name for name, _ in objective.named_children()} - {"adapter", "all"})
+    if unknown:
+        raise ConfigError(f"There is nothing to train by the name of {', '.join(unknown)}.")
     trained = []
     for name, parameter in objective.named_parameters():
         part, _, rest = name.partition(".")

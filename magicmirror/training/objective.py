@@ -36,6 +36,15 @@ def draw_dropout(batch_size: int, config: TrainingConfig, generator: torch.Gener
     return Dropout(text=draw < config.drop_all, identity=draw < config.drop_all + config.drop_identity)
 
 
+def draw_timesteps(batch_size: int, num_timesteps: int, config: TrainingConfig, generator: torch.Generator) -> Tensor:
+    """Draw timesteps (B,): uniform, with ``config.high_noise_share`` of them from the noisy end."""
+    uniform = torch.randint(0, num_timesteps, (batch_size,), generator=generator)
+    if config.high_noise_share == 0:
+        return uniform
+    noisy = torch.randint(config.high_noise_from, num_timesteps, (batch_size,), generator=generator)
+    return torch.where(torch.rand(batch_size, generator=generator) < config.high_noise_share, noisy, uniform)
+
+
 def face_area(height: int, width: int, device: torch.device) -> Tensor:
     """Face area of a canonically framed head: an ellipse from brow to chin, (H, W) float of zeros and ones.
 
@@ -96,7 +105,7 @@ class IdentityVideoObjective(nn.Module):
         self.register_buffer("empty_ids", empty_ids, persistent=False)
         # In a tuple, so that the frozen recogniser and decoder are neither trained, averaged nor saved with us.
         self._identity_loss = (identity_loss,)
-        self._rotary = lru_cache(rotary)
+        self.rotary = lru_cache(rotary)
 
     def forward(self, batch: Batch, generator: torch.Generator) -> dict[str, Tensor]:
         """Compute the losses of a batch.
@@ -113,7 +122,7 @@ class IdentityVideoObjective(nn.Module):
         rows, frames, _, height, width = latents.shape
         device = latents.device
         noise = torch.randn(latents.shape, generator=generator).to(device)
-        timesteps = torch.randint(0, self.scheduler.config.num_train_timesteps, (rows,), generator=generator).to(device)
+        timesteps = draw_timesteps(rows, self.scheduler.config.num_train_timesteps, self.config, generator).to(device)
         dropout = Dropout(*(x.to(device) for x in draw_dropout(rows, self.config, generator)))
         noisy = self.scheduler.add_noise(latents, noise, timesteps)
         target = self.scheduler.get_velocity(latents, noise, timesteps)
@@ -123,7 +132,7 @@ class IdentityVideoObjective(nn.Module):
             hidden_states=noisy,
             encoder_hidden_states=text,
             timestep=timesteps,
-            image_rotary_emb=self._rotary(frames, height, width),
+            image_rotary_emb=self.rotary(frames, height, width),
             identity_tokens=identity_tokens,
             face_tokens=face_tokens,
             return_dict=False,

@@ -20,11 +20,13 @@ class Recipe:
         config: Settings of the run.
         trained: Parts that learn, see ``networks.train_only``; everything else is frozen.
         purpose: One line for people.
+        align_cross_keys: Fit the cross keys to places before the first step (``cross_alignment``).
     """
 
     config: TrainingConfig
     trained: tuple[str, ...]
     purpose: str
+    align_cross_keys: bool = False
 
 
 def tower() -> Recipe:
@@ -53,12 +55,14 @@ def joint() -> Recipe:
         decay_steps=4_000,
         image_batch=24,
         clip_batch=8,
-        clip_share=0.4,
+        clip_share=0.45,
+        high_noise_share=0.6,
     )
     return Recipe(
         config,
         ("transformer", "text_encoder", "identity_perceiver", "identity_fusion"),
         "train the small model from nothing on stills and clips",
+        align_cross_keys=True,
     )
 
 
@@ -74,7 +78,9 @@ def likeness() -> Recipe:
         image_batch=16,
         clip_batch=8,
         clip_share=0.4,
-        identity_loss=0.5,
+        high_noise_share=0.4,
+        identity_loss=2.0,
+        identity_loss_samples=4,
     )
     return Recipe(
         config,

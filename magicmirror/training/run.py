@@ -6,7 +6,7 @@ import json
 import logging
 import time
 from collections.abc import Sequence
-from dataclasses import asdict
+from dataclasses import asdict, replace
 from pathlib import Path
 
 import torch
@@ -16,11 +16,13 @@ from magicmirror.models.recognizer import DlibFaceRecognizer
 from magicmirror.pipeline.pipeline import MagicMirrorPipeline
 from magicmirror.training.batches import identity_batches, tower_batches
 from magicmirror.training.checkpoint import trainable_state
+from magicmirror.training.cross_alignment import align_cross_keys
 from magicmirror.training.identity_loss import IdentityLoss
 from magicmirror.training.networks import identity_objective, train_only
+from magicmirror.training.objective import IdentityVideoObjective
 from magicmirror.training.recipes import Recipe
 from magicmirror.training.tower import TowerObjective
-from magicmirror.training.trainer import Trainer
+from magicmirror.training.trainer import Trainer, step_generator
 
 logger = logging.getLogger(__name__)
 
@@ -49,7 +51,8 @@ def train(
         Folder of the saved pipeline.
     """
     trainer = build_trainer(recipe, data, pipeline, output, allow_incomplete)
-    trainer.resume()
+    if trainer.resume() == 0 and recipe.align_cross_keys:
+        _align(trainer, recipe, data, pipeline, allow_incomplete)
     trainer.run(max_hours)
     return export(trainer.average.module, pipeline, output, recipe)
 
@@ -75,20 +78,44 @@ def build_trainer(
 ) -> Trainer:
     """Put objective, batches and trainer of a recipe together; arguments as in ``train``."""
     config = recipe.config
+    if torch.cuda.is_available():
+        pipeline.to("cuda")
+    else:
+        for block in pipeline.transformer.transformer_blocks:
+            block.attn1.processor.compute_dtype = torch.float32
     if config.name == "tower":
         objective: nn.Module = TowerObjective(pipeline.image_encoder, pipeline.face_perceiver, pipeline.transformer)
         batch_at = tower_batches(pipeline, data, config, allow_incomplete)
     else:
-        term = IdentityLoss(pipeline.vae, DlibFaceRecognizer.from_dlib_package().embed_aligned)
-        objective = identity_objective(pipeline, config, term if config.identity_loss > 0 else None)
+        term = _identity_loss(pipeline) if config.identity_loss > 0 else None
+        objective = identity_objective(pipeline, config, term)
         batch_at = identity_batches(pipeline, data, config, allow_incomplete)
     trained = train_only(objective, recipe.trained)
     count = sum(p.numel() for p in objective.parameters() if p.requires_grad)
     logger.info("%s: %s; %.2f M parameters in %d tensors", config.name, recipe.purpose, count / 1e6, len(trained))
-    if not torch.cuda.is_available():
-        for block in pipeline.transformer.transformer_blocks:
-            block.attn1.processor.compute_dtype = torch.float32
-    return Trainer(config, objective.train(), batch_at, output / "checkpoints")
+    objective.train()
+    for part in objective.children():
+        # What is frozen works as it does in inference; a published T5 brings dropout with it.
+        part.train(any(parameter.requires_grad for parameter in part.parameters()))
+    return Trainer(config, objective, batch_at, output / "checkpoints")
+
+
+def _identity_loss(pipeline: MagicMirrorPipeline) -> IdentityLoss:
+    """The identity term through the pipeline's decoder and dlib's recogniser."""
+    recognizer = DlibFaceRecognizer.from_dlib_package().to(pipeline.vae.device)
+    return IdentityLoss(pipeline.vae, recognizer.embed_aligned)
+
+
+def _align(
+    trainer: Trainer, recipe: Recipe, data: Sequence[Path], pipeline: MagicMirrorPipeline, allow_incomplete: bool
+) -> None:
+    """Fit the cross keys on one batch of stills; see ``cross_alignment``."""
+    stills = replace(recipe.config, clip_share=0.0)
+    batch = identity_batches(pipeline, data, stills, allow_incomplete)(0)
+    objective = trainer.trained
+    assert isinstance(objective, IdentityVideoObjective)
+    shares = align_cross_keys(objective, batch, step_generator(recipe.config.seed, 0))
+    logger.info("cross-attention on the own place: %s", ", ".join(f"{share:.3f}" for share in shares))
 
 
 def export(average: nn.Module, pipeline: MagicMirrorPipeline, output: Path, recipe: Recipe) -> Path:
@@ -109,5 +136,14 @@ def export(average: nn.Module, pipeline: MagicMirrorPipeline, output: Path, reci
             getattr(pipeline, component).get_parameter(parameter).copy_(value)
     folder = output / PIPELINE_FOLDER
     pipeline.to(torch.float16).save_pretrained(folder)
+    for path in folder.rglob("*.json"):
+        _forget_origin(path)
     (folder / "recipe.json").write_text(json.dumps(asdict(recipe.config), indent=2) + "\n")
     return folder
+
+
+def _forget_origin(path: Path) -> None:
+    """Take out of a configuration where its component was loaded from: a path of the training machine."""
+    content = json.loads(path.read_text(encoding="utf-8"))
+    if content.pop("_name_or_path", None) is not None:
+        path.write_text(json.dumps(content, indent=2) + "\n", encoding="utf-8")

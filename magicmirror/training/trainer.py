@@ -12,10 +12,11 @@ import math
 import time
 from collections.abc import Callable, Mapping
 from pathlib import Path
-from typing import Any
+from typing import Any, NoReturn
 
 import torch
 from accelerate import Accelerator
+from accelerate.utils import send_to_device
 from torch import Tensor, nn
 from torch.optim.swa_utils import AveragedModel, get_ema_multi_avg_fn
 
@@ -29,7 +30,7 @@ Batch = Mapping[str, Any]
 
 
 class TrainingDiverged(MagicMirrorError):
-    """The loss is not a finite number any more."""
+    """The loss or its gradient is not a finite number any more."""
 
 
 def learning_rate_at(step: int, config: TrainingConfig) -> float:
@@ -108,7 +109,7 @@ class Trainer:
             Mean of every named loss since the last log line.
 
         Raises:
-            TrainingDiverged: If the loss is not finite; the batch is saved beside the checkpoints.
+            TrainingDiverged: If loss or gradient is not finite; the batch is saved beside the checkpoints.
         """
         started, first = time.monotonic(), self.step
         sums: dict[str, float] = {}
@@ -127,10 +128,10 @@ class Trainer:
                 eta_h = (self.config.max_steps - self.step) / rate / 3600
                 text = " ".join(f"{name} {value:.4f}" for name, value in sorted(means.items()))
                 logger.info("step %d %s | %.2f steps/s, %.1f h to go", self.step, text, rate, eta_h)
-            if self.step % self.config.checkpoint_steps == 0:
+            if self.step % self.config.checkpoint_steps == 0 and self.step < self.config.max_steps:
                 self.save()
         self.save()
-        return means
+        return {name: sums[name] / counts[name] for name in sums} or means
 
     def save(self) -> Path:
         """Write a checkpoint of the present step."""
@@ -148,27 +149,30 @@ class Trainer:
         """One optimiser step; returns the named losses."""
         for group in self.optimizer.param_groups:
             group["lr"] = learning_rate_at(self.step, self.config)
-        batch = self.batch_at(self.step)
+        batch = send_to_device(self.batch_at(self.step), self.accelerator.device)
         with self.accelerator.autocast():
             losses: dict[str, Tensor] = self.objective(batch, step_generator(self.config.seed, self.step))
         if not torch.isfinite(losses["loss"]):
-            self._report_divergence(batch)
+            self._report_divergence(batch, "loss")
         self.accelerator.backward(losses["loss"])
-        self.accelerator.clip_grad_norm_(
+        norm = self.accelerator.clip_grad_norm_(
             [p for p in self.objective.parameters() if p.requires_grad], self.config.grad_clip
         )
+        # A step along such a gradient would ruin the weights, and the next checkpoint with them.
+        if norm is not None and not torch.isfinite(norm):
+            self._report_divergence(batch, "gradient")
         self.optimizer.step()
         self.optimizer.zero_grad(set_to_none=True)
         self.average.update_parameters(self.trained)
         self.step += 1
         return {name: float(value.detach()) for name, value in losses.items()}
 
-    def _report_divergence(self, batch: Batch) -> None:
+    def _report_divergence(self, batch: Batch, what: str) -> NoReturn:
         """Save the batch that broke the run and stop."""
         self.folder.mkdir(parents=True, exist_ok=True)
         file = self.folder / f"diverged-step-{self.step}.pt"
         torch.save(dict(batch), file)
         raise TrainingDiverged(
-            f"The loss of step {self.step} is not finite; the batch is in {file.name}.",
+            f"The {what} of step {self.step} is not finite; the batch is in {file.name}.",
             "Lower the learning rate and start the same command again: it resumes from the last checkpoint.",
         )
