@@ -1,0 +1,150 @@
+"""What diffusers gives a model, tried with the adapter on: saving, backends, caches, casting, compilation."""
+
+import pytest
+import torch
+from diffusers import FirstBlockCacheConfig, MagCacheConfig
+from diffusers.models.attention_dispatch import AttentionBackendName, _AttentionBackendRegistry
+
+from magicmirror.models.attention import MagicMirrorAttnProcessor
+from magicmirror.models.transformer import MagicMirrorTransformer3DModel
+
+
+@pytest.fixture
+def conditioned(tiny):
+    """A model with random weights, and arguments with an identity."""
+    model = tiny.model("rotary and learned")
+    return model, {**tiny.inputs(model), **tiny.identity(model)}
+
+
+@pytest.fixture
+def restored_backend():
+    """diffusers keeps one default backend for the whole process."""
+    before = _AttentionBackendRegistry._active_backend
+    yield
+    _AttentionBackendRegistry._active_backend = before
+
+
+@pytest.mark.parametrize("dtype", [torch.float32, torch.bfloat16], ids=str)
+def test_save_and_load_are_exact(tiny, tmp_path, dtype):
+    model = tiny.model("rotary and learned", dtype)
+    model.save_pretrained(tmp_path)
+    loaded = MagicMirrorTransformer3DModel.from_pretrained(tmp_path, torch_dtype=dtype)
+    expected, found = model.state_dict(), loaded.state_dict()
+    assert found.keys() == expected.keys()
+    assert all(torch.equal(found[name], value) and found[name].dtype == dtype for name, value in expected.items())
+    public = [{k: v for k, v in m.config.items() if not k.startswith("_")} for m in (loaded, model)]
+    assert public[0] == public[1]
+    assert (loaded.config.num_layers, loaded.config.identity_dim) == (3, 8)
+    loaded.load_state_dict({name: value.clone() for name, value in found.items()}, assign=True)
+    arguments = {**tiny.inputs(model), **tiny.identity(model)}
+    torch.testing.assert_close(tiny.predict(loaded, **arguments), tiny.predict(model, **arguments), rtol=0, atol=1e-6)
+
+
+def test_loading_a_stock_checkpoint_through_the_base_class(tiny, tmp_path):
+    stock = tiny.stock("rotary")
+    stock.save_pretrained(tmp_path)
+    model = MagicMirrorTransformer3DModel.from_base(type(stock).from_pretrained(tmp_path), identity_dim=8)
+    inputs = tiny.inputs(stock)
+    torch.testing.assert_close(tiny.predict(model, **inputs), tiny.predict(stock, **inputs), rtol=0, atol=1e-6)
+
+
+@pytest.mark.parametrize(("backend", "tolerance"), [("native", 0), ("_native_math", 1e-5)])
+def test_attention_backend_reaches_every_processor(tiny, conditioned, restored_backend, backend, tolerance):
+    model, arguments = conditioned
+    expected = tiny.predict(model, **arguments)
+    model.set_attention_backend(backend)
+    processors = list(model.attn_processors.values())
+    assert len(processors) == 3 and {type(processor) for processor in processors} == {MagicMirrorAttnProcessor}
+    assert all(processor._attention_backend == AttentionBackendName(backend) for processor in processors)
+    assert MagicMirrorAttnProcessor._attention_backend is None  # other models keep theirs
+    torch.testing.assert_close(tiny.predict(model, **arguments), expected, rtol=0, atol=tolerance)
+    model.reset_attention_backend()
+    assert all(processor._attention_backend is None for processor in processors)
+
+
+class CallCounter:
+    """Counts how often the feed-forward of each block runs."""
+
+    def __init__(self, model):
+        self.calls = [0] * len(model.transformer_blocks)
+        for index, block in enumerate(model.transformer_blocks):
+            block.ff.register_forward_hook(lambda *_, index=index: self.count(index))
+
+    def count(self, index):
+        self.calls[index] += 1
+
+
+def run_steps(tiny, model, arguments, steps):
+    with model.cache_context("cond_uncond"):
+        return [tiny.predict(model, **arguments) for _ in range(steps)]
+
+
+@pytest.mark.parametrize(
+    ("config", "calls"),
+    [
+        (FirstBlockCacheConfig(threshold=0.5), [3, 1, 1]),  # the first block decides, the others are skipped
+        (MagCacheConfig(mag_ratios=[1.0] * 3, num_inference_steps=3, retention_ratio=0.34), [1, 1, 1]),
+    ],
+    ids=lambda value: type(value).__name__,
+)
+def test_step_caches_skip_blocks_with_the_adapter_on(tiny, conditioned, config, calls):
+    model, arguments = conditioned
+    expected = tiny.predict(model, **arguments)
+    model.enable_cache(config)
+    counter = CallCounter(model)
+    # The same latents three times: a skipped step must give what the computed one gave.
+    for prediction in run_steps(tiny, model, arguments, steps=3):
+        torch.testing.assert_close(prediction, expected, rtol=0, atol=1e-5)
+    assert counter.calls == calls
+    model.disable_cache()
+    assert torch.equal(tiny.predict(model, **arguments), expected)
+
+
+@pytest.mark.parametrize(
+    "config",
+    [FirstBlockCacheConfig(threshold=-1.0), MagCacheConfig(calibrate=True, num_inference_steps=2)],
+    ids=lambda value: type(value).__name__,
+)
+def test_step_caches_that_skip_nothing_change_nothing(tiny, conditioned, config):
+    model, arguments = conditioned
+    later = {**arguments, "timestep": arguments["timestep"] - 100}
+    expected = [tiny.predict(model, **arguments), tiny.predict(model, **later)]
+    model.enable_cache(config)
+    with model.cache_context("cond_uncond"):
+        found = [tiny.predict(model, **arguments), tiny.predict(model, **later)]
+    assert all(torch.equal(a, b) for a, b in zip(found, expected, strict=True))
+
+
+def test_cache_takes_precomputed_constants(tiny, conditioned):
+    model, arguments = conditioned
+    identity = {name: arguments.pop(name) for name in ("identity_tokens", "face_tokens")}
+    timesteps = torch.stack([arguments["timestep"], arguments["timestep"]])
+    constants = model.precompute_identity(**identity, timesteps=timesteps)
+    expected = tiny.predict(model, **arguments, **identity)
+    model.enable_cache(FirstBlockCacheConfig(threshold=0.5))
+    counter = CallCounter(model)
+    with model.cache_context("cond_uncond"):
+        for step in range(2):
+            found = tiny.predict(model, **arguments, identity_constants=constants.at(step))
+            torch.testing.assert_close(found, expected, rtol=0, atol=1e-5)
+    assert counter.calls == [2, 1, 1]
+
+
+def test_layerwise_casting_keeps_adapter_and_norms_precise(tiny, conditioned):
+    model, arguments = conditioned
+    expected = tiny.predict(model, **arguments)
+    model.enable_layerwise_casting(storage_dtype=torch.float8_e4m3fn, compute_dtype=torch.float32)
+    stored = {name: parameter.dtype for name, parameter in model.named_parameters()}
+    assert stored["transformer_blocks.0.attn1.to_q.weight"] == torch.float8_e4m3fn
+    assert {dtype for name, dtype in stored.items() if model.is_adapter_key(name) or "norm" in name} == {torch.float32}
+    found = tiny.predict(model, **arguments)
+    error = (found - expected).norm() / expected.norm()
+    assert 0 < error < 0.2
+    assert stored == {name: parameter.dtype for name, parameter in model.named_parameters()}
+
+
+def test_blocks_can_be_compiled_one_by_one(conditioned):
+    model, _ = conditioned
+    assert model._repeated_blocks == ["MagicMirrorBlock"]
+    model.compile_repeated_blocks(backend="eager")
+    assert all(block._compiled_call_impl is not None for block in model.transformer_blocks)
