@@ -42,7 +42,9 @@ def test_the_page_is_served_even_without_weights_and_ends_on_sigterm(repository,
     )
     url = f"http://127.0.0.1:{free_port}"
     try:
-        assert "<title>MagicMirror" in _read(url, process)
+        assert "<gradio-app" in _read(url, process)
+        config = json.loads(_read(f"{url}/config", process))
+        assert config["title"] == "MagicMirror" and config["analytics_enabled"] is False
         health = _health(url)
         while health["ready"]:  # until the attempt to load the weights has failed
             time.sleep(0.5)

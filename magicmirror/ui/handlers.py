@@ -21,8 +21,8 @@ from magicmirror.ui.visitors import Visitors
 
 log = logging.getLogger(__name__)
 
-POLL_S = 0.1
-"""How often a page looks at its job. A look takes microseconds, and no thread waits in between."""
+POLL_S = 0.25
+"""How often a page looks at its job: often enough to look alive, rarely enough for a slow browser to keep up."""
 
 
 class ResultView(NamedTuple):

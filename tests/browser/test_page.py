@@ -83,7 +83,7 @@ def test_an_example_face_and_a_prompt_chip_are_enough(open_page, fake):
 
 
 def test_stop_ends_the_job_and_the_next_one_runs(open_page, fake, examples):
-    engine = fake([FakeJob(steps=10_000, step_s=0.05)])
+    engine = fake([FakeJob(step_s=5)])
     page = open_page(engine)
     upload(page, examples / "man_1.jpg")
     write_prompt(page)
@@ -166,6 +166,7 @@ def test_it_fits_a_phone(open_page, fake):
     assert page.evaluate("document.body.classList.contains('dark')")
 
 
+@pytest.mark.timeout(900)  # about 20 s on two idle cores
 def test_the_real_model_makes_a_playing_video(open_page, repository, examples, tmp_path):
     if not (repository / "assets/models/preview/model_index.json").is_file():
         pytest.skip("the preview weights are not in assets/models/preview")
@@ -179,7 +180,7 @@ def test_the_real_model_makes_a_playing_video(open_page, repository, examples, t
     page.get_by_text(words.ADVANCED_LABEL).click()
     page.locator("#mm-steps input[type=number]").fill("2")
     page.locator("#mm-generate").click()
-    page.wait_for_function(PLAYING, timeout=280_000)
+    page.wait_for_function(PLAYING, timeout=800_000)
     assert words.STEPS_USED in page.locator("#mm-summary").inner_text()
     frames, fps = read_video(next((tmp_path / "results").rglob("*.mp4")))
     assert frames.shape == (17, 128, 128, 3) and fps == 8
