@@ -156,6 +156,30 @@ class MagicMirrorTransformer3DModel(CogVideoXTransformer3DModel):  # type: ignor
         model.reset_adapter()
         return cast(Self, model.train(base.training))
 
+    @classmethod
+    def from_pretrained(cls, pretrained_model_name_or_path: str | os.PathLike[str] | None, **kwargs: Any) -> Any:
+        """Load a saved model, as every diffusers model does, but never one whose adapter is missing.
+
+        Args:
+            pretrained_model_name_or_path: Folder of ``save_pretrained``, or hub id.
+            **kwargs: As for every diffusers model.
+
+        Returns:
+            The model in evaluation mode; with ``output_loading_info=True`` also what was missing or unexpected.
+
+        Raises:
+            WeightsError: If the file holds a base model alone; the library would leave the adapter without values.
+        """
+        wants_info = kwargs.pop("output_loading_info", False)
+        model, info = super().from_pretrained(pretrained_model_name_or_path, output_loading_info=True, **kwargs)
+        missing = sorted(name for name in info["missing_keys"] if cls.is_adapter_key(name))
+        if missing:
+            raise WeightsError(
+                f"{pretrained_model_name_or_path} holds no adapter: missing {missing[:3]} ({len(missing)}).",
+                "Load a base model with CogVideoXTransformer3DModel, wrap it with from_base, then load_adapter.",
+            )
+        return (model, info) if wants_info else model
+
     def load_base_state_dict(self, state_dict: dict[str, Tensor], assign: bool = False) -> None:
         """Load stock CogVideoX weights strictly, leaving the adapter alone.
 

@@ -5,6 +5,7 @@ import torch
 from diffusers import FirstBlockCacheConfig, MagCacheConfig
 from diffusers.models.attention_dispatch import AttentionBackendName, _AttentionBackendRegistry
 
+from magicmirror.errors import WeightsError
 from magicmirror.models.attention import MagicMirrorAttnProcessor
 from magicmirror.models.transformer import MagicMirrorTransformer3DModel
 
@@ -46,6 +47,19 @@ def test_loading_a_stock_checkpoint_through_the_base_class(tiny, tmp_path):
     model = MagicMirrorTransformer3DModel.from_base(type(stock).from_pretrained(tmp_path), identity_dim=8)
     inputs = tiny.inputs(stock)
     torch.testing.assert_close(tiny.predict(model, **inputs), tiny.predict(stock, **inputs), rtol=0, atol=1e-6)
+
+
+def test_base_model_alone_is_refused(tiny, tmp_path):
+    tiny.stock("rotary").save_pretrained(tmp_path)
+    with pytest.raises(WeightsError, match=r"holds no adapter: missing \['identity_proj.bias'.* \(24\).*from_base"):
+        MagicMirrorTransformer3DModel.from_pretrained(tmp_path)
+
+
+def test_loading_info_is_passed_on(tiny, tmp_path):
+    tiny.model().save_pretrained(tmp_path)
+    model, info = MagicMirrorTransformer3DModel.from_pretrained(tmp_path, output_loading_info=True)
+    assert type(model) is MagicMirrorTransformer3DModel and not model.training
+    assert not info["missing_keys"] and not info["unexpected_keys"]
 
 
 @pytest.mark.parametrize(("backend", "tolerance"), [("native", 0), ("_native_math", 1e-5)])
