@@ -119,7 +119,7 @@ def _references(paths: list[Path], indices: list[int] | None, analyzer: FaceAnal
 def _report(result: JobResult, as_json: bool) -> None:
     """Print what was made."""
     if as_json:
-        print(json.dumps({"video": str(result.video_path), **result.settings}, indent=2))
+        print(json.dumps({"output": str(result.video_path), **result.settings}, indent=2))
         return
     likeness = "no face seen" if result.mean_likeness is None else f"{result.mean_likeness:.3f} ({result.level})"
     print(f"likeness {likeness}")

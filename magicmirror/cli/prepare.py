@@ -36,14 +36,15 @@ def run(args: argparse.Namespace) -> int:
     Raises:
         MagicMirrorError: When the folder, the VAE or earlier shards are unusable.
     """
-    from diffusers import AutoencoderKLCogVideoX
-
     from magicmirror.data.embedding import BatchEmbedder
     from magicmirror.data.manifest import Origin, build_portrait_manifest, read_manifest
     from magicmirror.data.precompute import PrecomputeConfig, precompute
     from magicmirror.data.tokenizer import train_tokenizer
+    from magicmirror.errors import ConfigError
     from magicmirror.faces.analyzer import create_face_analyzer
+    from magicmirror.training.networks import load_vae
 
+    vae = load_vae(args.vae)
     manifest = args.output / "manifest.jsonl"
     if args.worker == 0:
         origin = Origin(args.source, args.licence)
@@ -54,11 +55,14 @@ def run(args: argparse.Namespace) -> int:
     config = PrecomputeConfig(
         images_per_portrait=args.images, clips_per_portrait=args.clips, views_per_portrait=args.views, seed=args.seed
     )
+    records = read_manifest(manifest, "train")
+    if not records:
+        raise ConfigError(f'No portrait in "{args.portraits}" is one to train with.', "Add photos with one face each.")
     computed = precompute(
-        read_manifest(manifest, "train"),
+        records,
         args.portraits,
         args.output / "shards",
-        AutoencoderKLCogVideoX.from_pretrained(args.vae).eval(),
+        vae,
         BatchEmbedder(),
         config,
         args.worker,

@@ -21,7 +21,7 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
     parser.add_argument("--max-hours", type=float, metavar="H", help="stop with a checkpoint after this wall time")
     parser.add_argument("--seed", type=int, default=0, help="of weights, noise and data order (default: 0)")
     parser.add_argument("--allow-incomplete", action="store_true", help="train on the shards that are there already")
-    parser.add_argument("--dry-run", action="store_true", help="do one step, write nothing, and say what it took")
+    parser.add_argument("--dry-run", action="store_true", help="do two steps, write nothing, and say what they took")
 
 
 def run(args: argparse.Namespace) -> int:
@@ -49,12 +49,15 @@ def run(args: argparse.Namespace) -> int:
     if args.start is None and (args.vae is None or args.tokenizer is None):
         raise ConfigError("There are no networks to start from.", "Give --start, or --vae and --tokenizer.")
 
+    import torch
+
     from magicmirror.pipeline.pipeline import MagicMirrorPipeline
     from magicmirror.training.networks import fresh_pipeline
     from magicmirror.training.run import dry_run, train
 
     if args.start is not None:
-        pipeline = MagicMirrorPipeline.from_pretrained(args.start)
+        # Said aloud, because transformers takes the precision of the file, and a finished run's file is in half.
+        pipeline = MagicMirrorPipeline.from_pretrained(args.start, dtype=torch.float32)
     else:
         pipeline = fresh_pipeline(recipe.config.preset, args.vae, args.tokenizer, args.seed)
     if args.dry_run:

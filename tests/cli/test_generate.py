@@ -97,6 +97,8 @@ def test_one_seed_gives_one_video_and_another_seed_another(command, arguments, t
         assert f"seed {seed}" in done.stdout and "likeness" in done.stdout
         videos.append(read_video(tmp_path / name)[0].astype(int))
     assert videos[0].shape == (17, 128, 128, 3)
+    records = [read_settings(tmp_path / name) for name in ("a.mp4", "b.mp4")]
+    assert records[0] == records[1]  # weights and versions too, or the frames may differ
     assert np.array_equal(videos[0], videos[1]) and not np.array_equal(videos[0], videos[2])
     settings = read_settings(tmp_path / "a.mp4")
     sidecar = json.loads((tmp_path / "a.json").read_text())
@@ -110,7 +112,7 @@ def test_json_output_and_a_drawn_seed(command, arguments, examples, tmp_path):
     call = [*arguments(steps=1), "--reference", examples / "man_2.jpg", "--json"]
     answers = [json.loads(command(*call).stdout) for _ in range(2)]
     assert answers[0]["seed"] != answers[1]["seed"]
-    assert len(answers[0]["references"]) == 2 and answers[0]["video"] == str(tmp_path / "out.mp4")
+    assert len(answers[0]["references"]) == 2 and answers[0]["output"] == str(tmp_path / "out.mp4")
 
 
 @pytest.mark.usefixtures("preview")
