@@ -45,7 +45,7 @@ def shake(module, seed):
     return module.eval()
 
 
-def make_components(seed=0, image_size=16, **transformer_changes):
+def make_components(seed=0, image_size=16, embedding_size=EMBEDDING, **transformer_changes):
     """All ten components; latents are 8 times smaller than pictures, so 32 px are the transformer's 4 cells."""
     torch.manual_seed(seed)
     tokenizer = make_tokenizer()
@@ -91,7 +91,7 @@ def make_components(seed=0, image_size=16, **transformer_changes):
         patch_size=8,
     )
     size = {"height": image_size, "width": image_size}
-    identity_perceiver = IdentityPerceiver(EMBEDDING, PATCHES, IDENTITY, depth=1, head_dim=10)
+    identity_perceiver = IdentityPerceiver(embedding_size, PATCHES, IDENTITY, depth=1, head_dim=10)
     face_perceiver = FacePerceiver(PATCHES, 16, WIDTH, FACES, depth=1, head_dim=8)
     modules = {
         "text_encoder": text_encoder,

@@ -55,6 +55,7 @@ def run(args: argparse.Namespace) -> int:
     from magicmirror.training.networks import fresh_pipeline
     from magicmirror.training.run import dry_run, train
 
+    _hide_progress_bars()
     if args.start is not None:
         # Said aloud, because transformers takes the precision of the file, and a finished run's file is in half.
         pipeline = MagicMirrorPipeline.from_pretrained(args.start, dtype=torch.float32)
@@ -65,3 +66,12 @@ def run(args: argparse.Namespace) -> int:
         return 0
     print(f"saved {train(recipe, args.data, pipeline, args.output, args.max_hours, args.allow_incomplete)}")
     return 0
+
+
+def _hide_progress_bars() -> None:
+    """Those of loading and saving: the log lines say enough, and a refusal stays one line."""
+    from diffusers.utils import logging as of_diffusers
+    from transformers.utils import logging as of_transformers
+
+    of_diffusers.disable_progress_bar()
+    of_transformers.disable_progress_bar()

@@ -52,19 +52,18 @@ def save_checkpoint(
     save_file(trainable_state(average), str(partial / "average.safetensors"))
     torch.save(optimizer.state_dict(), partial / "optimizer.pt")
     (partial / "config.json").write_text(json.dumps({"step": step, **asdict(config)}, indent=2) + "\n")
-    if final.exists():
-        _remove(final)
+    replaced = [_hide(final)] if final.exists() else []
     os.replace(partial, final)
-    for old in checkpoints(folder)[:-keep]:
-        _remove(old)
+    for old in [*replaced, *map(_hide, checkpoints(folder)[:-keep])]:
+        shutil.rmtree(old)
     return final
 
 
-def _remove(checkpoint: Path) -> None:
-    """Remove a checkpoint; it loses its name first, so that a killed run leaves none that looks complete."""
+def _hide(checkpoint: Path) -> Path:
+    """Take a checkpoint's name away before it is removed: a killed run must not leave a part that looks complete."""
     hidden = checkpoint.with_name(f".{checkpoint.name}.old")
     os.replace(checkpoint, hidden)
-    shutil.rmtree(hidden)
+    return hidden
 
 
 def trainable_state(model: nn.Module) -> dict[str, Tensor]:

@@ -63,10 +63,11 @@ def _record_queries(
     transformer: MagicMirrorTransformer3DModel = objective.transformer
     latents = batch["latents"]
     rows, frames, _, height, width = latents.shape
-    nothing = torch.zeros(rows, dtype=torch.bool)
+    nothing = torch.zeros(rows, dtype=torch.bool, device=latents.device)
     text, identity_tokens, face_tokens = objective.encode_conditions(batch, Dropout(nothing, nothing))
-    noise = torch.randn(latents.shape, generator=generator)
+    noise = torch.randn(latents.shape, generator=generator).to(latents.device)
     steps = torch.randint(NOISY_FROM, objective.scheduler.config.num_train_timesteps, (rows,), generator=generator)
+    steps = steps.to(latents.device)
     before: dict[str, Any] = dict(transformer.attn_processors)
     recorders = {name: _QueryRecorder() for name in before}
     transformer.set_attn_processor(dict(recorders))
@@ -95,7 +96,7 @@ def _fit(block: MagicMirrorBlock, face_tokens: Tensor, queries: Tensor) -> float
     rows, tokens, width = face_tokens.shape
     inputs = torch.cat([face_tokens.flatten(0, 1), face_tokens.new_ones(rows * tokens, 1)], dim=1).double()
     targets = place.flatten(1).repeat(rows, 1).double()
-    ridge = RIDGE * len(inputs) * torch.eye(width + 1, dtype=torch.float64)
+    ridge = RIDGE * len(inputs) * torch.eye(width + 1, dtype=torch.float64, device=inputs.device)
     solution = KEY_SCALE * torch.linalg.solve(inputs.T @ inputs + ridge, inputs.T @ targets).to(face_tokens.dtype)
     adapter.to_k.weight.copy_(solution[:-1].T)
     adapter.to_k.bias.copy_(solution[-1])

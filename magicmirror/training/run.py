@@ -10,6 +10,7 @@ from dataclasses import asdict, replace
 from pathlib import Path
 
 import torch
+from accelerate.utils import send_to_device
 from torch import nn
 
 from magicmirror.models.recognizer import DlibFaceRecognizer
@@ -111,7 +112,7 @@ def _align(
 ) -> None:
     """Fit the cross keys on one batch of stills; see ``cross_alignment``."""
     stills = replace(recipe.config, clip_share=0.0)
-    batch = identity_batches(pipeline, data, stills, allow_incomplete)(0)
+    batch = send_to_device(identity_batches(pipeline, data, stills, allow_incomplete)(0), trainer.accelerator.device)
     objective = trainer.trained
     assert isinstance(objective, IdentityVideoObjective)
     shares = align_cross_keys(objective, batch, step_generator(recipe.config.seed, 0))
@@ -135,7 +136,10 @@ def export(average: nn.Module, pipeline: MagicMirrorPipeline, output: Path, reci
         with torch.no_grad():
             getattr(pipeline, component).get_parameter(parameter).copy_(value)
     folder = output / PIPELINE_FOLDER
-    pipeline.to(torch.float16).save_pretrained(folder)
+    for part in pipeline.components.values():
+        if isinstance(part, nn.Module):
+            nn.Module.to(part, torch.float16)  # diffusers' own warns of parts that it need not keep
+    pipeline.save_pretrained(folder)
     for path in folder.rglob("*.json"):
         _forget_origin(path)
     (folder / "recipe.json").write_text(json.dumps(asdict(recipe.config), indent=2) + "\n")

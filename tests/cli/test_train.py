@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import logging
 import re
 import shutil
 
@@ -9,6 +10,7 @@ import pytest
 import torch
 from accelerate.state import AcceleratorState
 from safetensors.torch import load_file
+from transformers.utils import logging as transformers_logging
 
 from magicmirror.cli.main import main
 from magicmirror.pipeline.pipeline import MagicMirrorPipeline
@@ -21,13 +23,12 @@ PORTRAITS = ("man_1", "man_2", "woman_1", "woman_2")
 @pytest.fixture(autouse=True)
 def clean_process():
     """A command owns its process; here several share one."""
-    import logging
-
     logger = logging.getLogger("magicmirror")
     level = logger.level
     AcceleratorState._reset_state(reset_partial_state=True)
     yield
     logger.setLevel(level)
+    transformers_logging.enable_progress_bar()
 
 
 @pytest.fixture(scope="module")
@@ -66,8 +67,6 @@ def test_joint_trains_in_full_precision_and_goes_on_by_the_same_command(start, s
 
 @pytest.mark.parametrize("recipe", ["tower", "joint", "likeness"])
 def test_dry_run_writes_nothing(start, shards, tmp_path, capsys, recipe, monkeypatch):
-    if recipe == "likeness":  # tiny embeddings have another width than the real recogniser's
-        monkeypatch.setattr("magicmirror.training.run._identity_loss", lambda pipeline: None)
     monkeypatch.chdir(tmp_path)
     before = files(start), files(shards)
     arguments = ["--data", shards, "--start", start, "--output", tmp_path / "run", "--dry-run"]
@@ -124,9 +123,9 @@ def test_from_portraits_to_a_pipeline_that_generates(repository, examples, examp
 
     pipeline = MagicMirrorPipeline.from_pretrained(runs / "joint" / "pipeline", dtype=torch.float32)
     pipeline.set_progress_bar_config(disable=True)
-    options = {"num_frames": 5, "num_inference_steps": 2, "seed": 0, "output_type": "np"}
+    options = {"num_frames": 1, "num_inference_steps": 2, "seed": 0, "output_type": "np"}
     one, other = (
         pipeline("a man smiles", [example_references[name]], **options).frames[0] for name in ("man_1", "woman_1")
     )
-    assert one.shape == (5, 128, 128, 3) and 0 <= one.min() < one.max() <= 1
+    assert one.shape == (1, 128, 128, 3) and 0 <= one.min() < one.max() <= 1
     assert abs(one - other).max() > 1e-3  # the reference reaches the picture

@@ -1,0 +1,87 @@
+"""What a tiny training run needs: a pipeline whose two visual inputs fit, a config, a batch, a folder of shards."""
+
+import json
+
+import torch
+from safetensors.torch import save_file
+
+from magicmirror.data.precompute import PLAN_FILE, shard_path
+from magicmirror.models.recognizer import EMBEDDING_SIZE
+from magicmirror.training.batches import text_batch
+from magicmirror.training.config import TrainingConfig
+from tests.tiny_pipeline import TEXT_LENGTH, build_pipeline
+
+CAPTIONS = (
+    "a man img smiles",
+    "the woman img in a hat",
+    "a man img and the sea",
+    "an old man img in the",
+    "smile, a lady img",
+    "a girl img in red",
+)
+SIDE_PX, CHANNELS, CELLS, FRAMES = 32, 4, 4, 3
+
+
+def build_trainable(seed=0):
+    """The tiny pipeline with the preview's positions and recogniser, and one size for vision tower and VAE."""
+    return build_pipeline(
+        seed, image_size=SIDE_PX, embedding_size=EMBEDDING_SIZE, use_learned_positional_embeddings=True
+    )
+
+
+def make_config(**changes):
+    options = {
+        "name": "joint",
+        "preset": "preview",
+        "max_steps": 6,
+        "learning_rate": 1e-3,
+        "warmup_steps": 2,
+        "image_batch": 4,
+        "clip_batch": 2,
+        "mixed_precision": "no",
+        **changes,
+    }
+    return TrainingConfig(**options)
+
+
+def generator(seed):
+    return torch.Generator().manual_seed(seed)
+
+
+def make_batch(tokenizer, rows=4, frames=FRAMES, seed=0):
+    """A batch as ``identity_batches`` gives it."""
+    random = generator(seed)
+    captions = [CAPTIONS[row % len(CAPTIONS)] for row in range(rows)]
+    ids, positions = text_batch(tokenizer, captions, TEXT_LENGTH)
+    return {
+        "latents": torch.randn(rows, frames, CHANNELS, CELLS, CELLS, generator=random),
+        "crops": torch.randint(0, 256, (rows, SIDE_PX, SIDE_PX, 3), generator=random, dtype=torch.uint8),
+        "embeddings": torch.randn(rows, EMBEDDING_SIZE, generator=random),
+        "target_embeddings": torch.randn(rows, EMBEDDING_SIZE, generator=random),
+        "captions": captions,
+        "input_ids": ids,
+        "positions": positions,
+    }
+
+
+def write_shards(folder, people=8, stills=8, clips=1, seed=0):
+    """One shard in the form of ``precompute``, of random numbers."""
+    random = generator(seed)
+    folder.mkdir(parents=True)
+    (folder / PLAN_FILE).write_text(json.dumps({"num_shards": 1}))
+    tensors = {
+        "crops": torch.randint(0, 256, (people, 3, SIDE_PX, SIDE_PX, 3), generator=random, dtype=torch.uint8),
+        "embeddings": torch.randn(people, 3, EMBEDDING_SIZE, generator=random),
+    }
+    lines = []
+    for kind, count, frames in (("image", stills, 1), ("clip", clips, FRAMES)):
+        shape = (people * count, frames, CHANNELS, CELLS, CELLS)
+        tensors[f"{kind}_latents"] = torch.randn(shape, generator=random).half()
+        tensors[f"{kind}_portraits"] = torch.arange(people, dtype=torch.int32).repeat_interleave(count)
+        for row in range(people * count):
+            person = f"person {row // count}"
+            caption = CAPTIONS[row % len(CAPTIONS)]
+            lines.append({"kind": kind, "caption": caption, "person_id": person, "stratum": "one"})
+    shard_path(folder, 0).with_suffix(".jsonl").write_text("".join(json.dumps(line) + "\n" for line in lines))
+    save_file(tensors, shard_path(folder, 0))
+    return folder

@@ -1,0 +1,140 @@
+"""Checkpoints: exact, complete or absent, and refused by other networks."""
+
+import json
+import os
+import subprocess
+import sys
+from dataclasses import asdict
+from pathlib import Path
+
+import pytest
+import torch
+from torch import nn
+
+from magicmirror.errors import WeightsError
+from magicmirror.training import checkpoint
+from magicmirror.training.checkpoint import (
+    checkpoints,
+    load_checkpoint,
+    load_trainable,
+    save_checkpoint,
+    trainable_state,
+)
+from tests.tiny_training import make_config
+
+
+def make_parts(seed, width=3):
+    """A model with a frozen part, its average, and an optimiser that has done one step."""
+    torch.manual_seed(seed)
+    model, average = (nn.Sequential(nn.Linear(4, width), nn.Linear(width, 2)) for _ in range(2))
+    for network in (model, average):
+        network[1].requires_grad_(False)
+    optimizer = torch.optim.AdamW([p for p in model.parameters() if p.requires_grad], lr=0.1)
+    model(torch.randn(5, 4)).square().mean().backward()
+    optimizer.step()
+    return model, average, optimizer
+
+
+def save(folder, step, parts, keep=2):
+    return save_checkpoint(folder, step, make_config(), *parts, keep=keep)
+
+
+def test_round_trip_is_exact_and_holds_what_is_trained(tmp_path):
+    saved, loaded = make_parts(0), make_parts(1)
+    path = save(tmp_path, 7, saved)
+    assert path.name == "step-00000007" and list(trainable_state(saved[0])) == ["0.weight", "0.bias"]
+    frozen = loaded[0][1].weight.clone()
+    state = load_checkpoint(path, *loaded)
+    assert state == {"step": 7, **asdict(make_config())}
+    for own, other in zip(saved[:2], loaded[:2], strict=True):
+        assert torch.equal(own[0].weight, other[0].weight) and torch.equal(own[0].bias, other[0].bias)
+    assert torch.equal(loaded[0][1].weight, frozen)
+    for index, values in saved[2].state_dict()["state"].items():
+        for name, value in values.items():
+            assert torch.equal(loaded[2].state_dict()["state"][index][name], value), name
+
+
+def test_the_newest_are_kept(tmp_path):
+    parts = make_parts(0)
+    for step in (5, 10, 15, 100_000_000):
+        save(tmp_path, step, parts)
+    assert [path.name for path in checkpoints(tmp_path)] == ["step-00000015", "step-100000000"]
+    assert sorted(os.listdir(tmp_path)) == ["step-00000015", "step-100000000"]
+    assert checkpoints(tmp_path / "none") == []
+
+
+def test_a_step_can_be_written_again(tmp_path):
+    save(tmp_path, 3, make_parts(0))
+    second = make_parts(1)
+    path = save(tmp_path, 3, second)
+    loaded = make_parts(2)
+    load_checkpoint(path, *loaded)
+    assert torch.equal(loaded[0][0].weight, second[0][0].weight)
+    assert os.listdir(tmp_path) == ["step-00000003"]
+
+
+@pytest.mark.parametrize("fails", ["save_file", "os.replace", "shutil.rmtree"])
+@pytest.mark.parametrize("step", [2, 3])
+def test_a_save_that_fails_leaves_complete_checkpoints_alone(tmp_path, monkeypatch, fails, step):
+    """Whatever call fails first, and whether or not the step was there before."""
+    parts = make_parts(0)
+    for earlier in (1, 2):
+        save(tmp_path, earlier, parts)
+
+    def broken(*arguments, **options):
+        raise OSError("no space left on device")
+
+    with monkeypatch.context() as patch:
+        holder, _, name = fails.rpartition(".")
+        patch.setattr(getattr(checkpoint, holder) if holder else checkpoint, name, broken)
+        with pytest.raises(OSError, match="no space"):
+            save(tmp_path, step, parts)
+    for path in checkpoints(tmp_path):
+        load_checkpoint(path, *make_parts(1))
+    assert checkpoints(tmp_path)
+    save(tmp_path, 4, parts)
+    assert not [name for name in os.listdir(tmp_path) if name.startswith(".")]  # what was left behind is gone
+    assert checkpoints(tmp_path)[-1].name == "step-00000004"
+
+
+def test_a_killed_writer_loses_nothing(tmp_path, repository):
+    script = Path(__file__).with_name("checkpoint_writer.py")
+    rounds = 12
+    done = subprocess.run(
+        [sys.executable, str(script), str(tmp_path / "run"), str(rounds)],
+        cwd=repository,
+        env={**os.environ, "PYTHONPATH": str(repository), "OMP_NUM_THREADS": "1", "OPENBLAS_NUM_THREADS": "1"},
+        capture_output=True,
+        text=True,
+        timeout=240,
+        check=False,
+    )
+    assert done.returncode == 0, done.stderr
+    steps = [int(line) for line in done.stdout.split()]
+    assert len(steps) == rounds and steps == sorted(steps) and steps[-1] > rounds / 2
+
+
+def test_other_networks_are_refused(tmp_path):
+    path = save(tmp_path, 1, make_parts(0))
+    wider = make_parts(1, width=5)
+    before = wider[0][0].weight.clone()
+    with pytest.raises(WeightsError, match=r"does not fit.*0\.(bias|weight)"):
+        load_checkpoint(path, *wider)
+    assert torch.equal(wider[0][0].weight, before)
+    thawed = make_parts(1)
+    thawed[0][1].requires_grad_(True)
+    with pytest.raises(WeightsError, match=r"1\.bias"):
+        load_checkpoint(path, *thawed)
+    with pytest.raises(WeightsError, match="does not fit"):
+        load_trainable(nn.Linear(4, 3), path / "model.safetensors")
+
+
+def test_the_config_is_readable_beside_the_weights(tmp_path):
+    path = save(tmp_path, 1, make_parts(0))
+    assert sorted(p.name for p in path.iterdir()) == [
+        "average.safetensors",
+        "config.json",
+        "model.safetensors",
+        "optimizer.pt",
+    ]
+    assert json.loads((path / "config.json").read_text())["learning_rate"] == make_config().learning_rate

@@ -1,0 +1,81 @@
+"""The identity term: its value, where its gradient goes, and which samples cost something."""
+
+import pytest
+import torch
+from torch.nn import functional
+
+from magicmirror.training.identity_loss import IdentityLoss
+from magicmirror.training.networks import identity_objective
+from tests.tiny_training import generator, make_batch, make_config
+
+
+@pytest.fixture
+def term(trainable, recognizer):
+    return IdentityLoss(trainable.vae, recognizer.embed_aligned)
+
+
+@torch.no_grad()
+def test_value_is_one_minus_cosine_of_the_decoded_first_frame(trainable, recognizer, term):
+    batch = make_batch(trainable.tokenizer, rows=3)
+    keep = torch.tensor([True, False, True])
+    value = term(batch["latents"], batch["target_embeddings"], keep)
+    expected = []
+    for row in (0, 2):
+        frame = trainable.decode_latents(batch["latents"][row : row + 1, :1])[0, :, 0]  # (3, H, W) in [-1, 1]
+        embedding = recognizer.embed_aligned((frame / 2 + 0.5).clamp(0, 1).unsqueeze(0))
+        expected.append(1 - functional.cosine_similarity(embedding[0], batch["target_embeddings"][row], dim=0))
+    torch.testing.assert_close(value, torch.stack(expected).mean(), rtol=1e-4, atol=1e-5)
+    assert 0 < value < 2
+
+
+@torch.no_grad()
+def test_a_perfect_likeness_costs_nothing(trainable, recognizer, term):
+    latents = make_batch(trainable.tokenizer, rows=1)["latents"]
+    frame = trainable.decode_latents(latents[:, :1])[:, :, 0]
+    embedding = recognizer.embed_aligned((frame / 2 + 0.5).clamp(0, 1))
+    assert term(latents, 3.0 * embedding, torch.tensor([True])).abs() < 1e-6
+    torch.testing.assert_close(term(latents, -embedding, torch.tensor([True])), torch.tensor(2.0))
+
+
+def test_nothing_kept_costs_nothing(term):
+    decoded = []
+    with term.vae.decoder.register_forward_hook(lambda *arguments: decoded.append(arguments)):
+        value = term(torch.randn(2, 1, 4, 4, 4, requires_grad=True), torch.randn(2, 128), torch.zeros(2).bool())
+    assert value == 0 and value.ndim == 0 and not decoded
+
+
+def test_gradient_reaches_kept_samples_and_their_first_frame_alone(trainable, term):
+    batch = make_batch(trainable.tokenizer, rows=3)
+    clean = batch["latents"].requires_grad_()
+    term(clean, batch["target_embeddings"], torch.tensor([True, False, True])).backward()
+    size = clean.grad.abs().sum((2, 3, 4))  # (B, F)
+    assert (size[[0, 2], 0] > 0).all()
+    assert (size[1] == 0).all() and (size[:, 1:] == 0).all()
+    assert all(p.grad is None and not p.requires_grad for p in trainable.vae.parameters())
+
+
+def test_gradient_of_the_term_reaches_the_transformer(trainable, term):
+    """The gradient of ``noise + lambda identity`` is affine in lambda, with a slope that is not zero."""
+    batch = make_batch(trainable.tokenizer, rows=2, frames=1)
+    slopes = []
+    parameter = trainable.transformer.proj_out.weight
+    for weight in (0.0, 1.0, 3.0):
+        config = make_config(identity_loss=weight, identity_loss_below=1000, drop_all=0.0, drop_identity=0.0)
+        objective = identity_objective(trainable, config, term)
+        losses = objective(batch, generator(1))
+        slopes.append(torch.autograd.grad(losses["loss"], parameter)[0])
+    plain, once, thrice = slopes
+    assert (once - plain).norm() > 1e-3 * plain.norm()
+    torch.testing.assert_close(thrice - plain, 3 * (once - plain), rtol=1e-3, atol=1e-6)
+
+
+def test_a_descent_along_the_term_makes_the_likeness_better(term):
+    """Signs are right through decoder, chip and recogniser."""
+    wanted = torch.randn(1, 128, generator=generator(0))
+    latents = torch.randn(1, 1, 4, 4, 4, generator=generator(1)).requires_grad_()
+    keep = torch.tensor([True])
+    before = term(latents, wanted, keep)
+    (gradient,) = torch.autograd.grad(before, latents)
+    with torch.no_grad():
+        after = term(latents - 0.05 * gradient / gradient.norm(), wanted, keep)
+    assert after < before

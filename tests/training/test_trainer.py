@@ -1,0 +1,223 @@
+"""The trainer: schedule, average, checkpoints, exact resume, and the guard against numbers that are none."""
+
+import math
+import os
+from itertools import pairwise
+
+import pytest
+import torch
+from torch import nn
+
+from magicmirror.training.batches import identity_batches
+from magicmirror.training.checkpoint import checkpoints, trainable_state
+from magicmirror.training.identity_loss import IdentityLoss
+from magicmirror.training.networks import identity_objective, train_only
+from magicmirror.training.trainer import Trainer, TrainingDiverged, learning_rate_at, step_generator
+from tests.tiny_training import build_trainable, make_config
+
+JOINT = ("transformer", "text_encoder", "identity_perceiver", "identity_fusion")
+
+
+class Line(nn.Module):
+    """Fits a line to noisy points; ``batch`` scales the loss."""
+
+    def __init__(self):
+        super().__init__()
+        self.weight = nn.Parameter(torch.full((2, 2), 0.5))
+        self.bias = nn.Parameter(torch.zeros(2))
+        self.frozen = nn.Parameter(torch.ones(2, 2), requires_grad=False)
+
+    def forward(self, batch, generator):
+        points = torch.randn(4, 2, generator=generator)
+        loss = (points @ self.weight + self.bias - points @ self.frozen).square().mean() * batch["scale"]
+        return {"loss": loss, "noise": loss.detach()}
+
+
+def line_trainer(folder, batch_at=lambda step: {"scale": torch.ones(())}, objective=None, **changes):
+    return Trainer(make_config(**changes), objective or Line(), batch_at, folder)
+
+
+def weights(module):
+    return {name: value.detach().clone() for name, value in module.named_parameters()}
+
+
+def test_learning_rate_warms_up_stays_and_decays():
+    config = make_config(max_steps=100, learning_rate=2.0, warmup_steps=4, decay_steps=20)
+    rates = [learning_rate_at(step, config) for step in range(101)]
+    assert rates[:4] == [0.5, 1.0, 1.5, 2.0]
+    assert rates[4:81] == [2.0] * 77
+    half = 2.0 * (0.01 + 0.99 / 2)
+    assert rates[90] == pytest.approx(half) and rates[100] == pytest.approx(0.02)
+    quarter = 2.0 * (0.01 + 0.99 * (1 + math.cos(math.pi / 4)) / 2)
+    assert rates[85] == pytest.approx(quarter)
+    assert all(late < early for early, late in pairwise(rates[80:]))
+    steady = make_config(max_steps=100, learning_rate=2.0, warmup_steps=0)
+    assert {learning_rate_at(step, steady) for step in range(100)} == {2.0}
+
+
+def test_generator_of_a_step_depends_on_seed_and_step():
+    draws = {(seed, step): torch.rand(3, generator=step_generator(seed, step)) for seed in (0, 1) for step in (0, 1)}
+    assert torch.equal(draws[1, 1], torch.rand(3, generator=step_generator(1, 1)))
+    values = list(draws.values())
+    assert not any(torch.equal(a, b) for i, a in enumerate(values) for b in values[:i])
+
+
+def test_optimiser_gets_rate_decay_and_clipped_gradients(tmp_path):
+    trainer = line_trainer(tmp_path, learning_rate=0.1, warmup_steps=10, weight_decay=0.3, grad_clip=0.01)
+    groups = trainer.optimizer.param_groups
+    assert [(len(group["params"]), group["weight_decay"]) for group in groups] == [(1, 0.3), (1, 0.0)]
+    norms = []
+
+    def watch(optimizer, *arguments):
+        grads = [p.grad for group in optimizer.param_groups for p in group["params"]]
+        norms.append(torch.cat([grad.flatten() for grad in grads]).norm().item())
+
+    trainer.optimizer.optimizer.register_step_pre_hook(watch)
+    trainer.train_step()
+    assert [group["lr"] for group in groups] == [pytest.approx(0.01)] * 2
+    trainer.train_step()
+    assert [group["lr"] for group in groups] == [pytest.approx(0.02)] * 2
+    assert norms == [pytest.approx(0.01, rel=1e-3)] * 2
+    assert torch.equal(trainer.trained.frozen, torch.ones(2, 2))
+
+
+def test_average_is_exponential_from_the_first_step_on(tmp_path):
+    trainer = line_trainer(tmp_path, ema_decay=0.9, learning_rate=0.1)
+    trainer.train_step()
+    expected = weights(trainer.trained)
+    for _ in range(3):
+        trainer.train_step()
+        for name, value in weights(trainer.trained).items():
+            expected[name] = 0.9 * expected[name] + 0.1 * value
+    for name, value in trainer.average.module.named_parameters():
+        torch.testing.assert_close(value.detach(), expected[name])
+    assert not torch.equal(trainer.average.module.weight, trainer.trained.weight)
+
+
+def test_a_run_writes_checkpoints_and_ends(tmp_path):
+    trainer = line_trainer(tmp_path, max_steps=7, checkpoint_steps=3, keep_checkpoints=2, learning_rate=0.05)
+    means = trainer.run(log_steps=5)
+    assert trainer.step == 7 and set(means) == {"loss", "noise"}
+    assert [path.name for path in checkpoints(tmp_path)] == ["step-00000006", "step-00000007"]
+    # The same command after the end: nothing more to do.
+    again = line_trainer(tmp_path, max_steps=7, checkpoint_steps=3, learning_rate=0.05)
+    assert again.resume() == 7 and again.run() == {}
+    assert torch.equal(again.trained.weight, trainer.trained.weight)
+
+
+def test_means_are_of_the_steps_since_the_last_line(tmp_path):
+    trainer = line_trainer(tmp_path / "b", max_steps=4)
+    losses = [trainer.train_step()["loss"] for _ in range(4)]
+    means = line_trainer(tmp_path / "c", max_steps=4).run(log_steps=2)
+    assert means["loss"] == pytest.approx((losses[2] + losses[3]) / 2)
+    means = line_trainer(tmp_path / "d", max_steps=4).run(log_steps=3)
+    assert means["loss"] == pytest.approx(losses[3])
+
+
+def test_wall_time_ends_a_run_with_a_checkpoint(tmp_path):
+    trainer = line_trainer(tmp_path, max_steps=10**6)
+    trainer.run(max_hours=0.2 / 3600)
+    assert 0 < trainer.step < 10**6
+    assert checkpoints(tmp_path)[-1].name == f"step-{trainer.step:08d}"
+
+
+def spoil(step_of_harm, value):
+    return lambda step: {"scale": torch.tensor(value if step == step_of_harm else 1.0), "step": step}
+
+
+@pytest.mark.parametrize("value", [math.nan, math.inf])
+def test_a_loss_that_is_no_number_stops_the_run_and_saves_the_batch(tmp_path, value):
+    folder = tmp_path / "checkpoints"
+    trainer = line_trainer(folder, batch_at=spoil(4, value), checkpoint_steps=3, max_steps=9)
+    with pytest.raises(TrainingDiverged, match=r"loss of step 4 .*diverged-step-4\.pt"):
+        trainer.run()
+    assert trainer.step == 4 and sorted(os.listdir(folder)) == ["diverged-step-4.pt", "step-00000003"]
+    batch = torch.load(folder / "diverged-step-4.pt", weights_only=True)
+    assert batch["step"] == 4 and not torch.isfinite(batch["scale"])
+    assert all(p.isfinite().all() for p in trainer.trained.parameters())
+    # Started again without the cause it goes on from the checkpoint.
+    again = line_trainer(folder, checkpoint_steps=3, max_steps=9)
+    assert again.resume() == 3
+    again.run()
+    assert again.step == 9
+
+
+class SteepLine(Line):
+    """Its loss is finite at the third step, but the gradient is not."""
+
+    def forward(self, batch, generator):
+        losses = super().forward(batch, generator)
+        cliff = (self.bias - self.bias.detach()).abs().sum().sqrt() if batch["step"] == 2 else 0.0
+        return {**losses, "loss": losses["loss"] + cliff}
+
+
+def test_a_gradient_that_is_no_number_does_not_reach_the_weights(tmp_path):
+    trainer = line_trainer(tmp_path, spoil(-1, 1.0), SteepLine(), max_steps=9)
+    with pytest.raises(TrainingDiverged, match="gradient of step 2"):
+        trainer.run()
+    assert trainer.step == 2 and all(p.isfinite().all() for p in trainer.trained.parameters())
+    assert all(p.isfinite().all() for p in trainer.average.module.parameters())
+
+
+def joint_trainer(folder, shards, recognizer, perturb=0):
+    """Stills and clips, dropout, face loss and identity term; ``perturb`` spoils all that is trained."""
+    config = make_config(
+        max_steps=6,
+        warmup_steps=2,
+        decay_steps=3,
+        clip_share=0.5,
+        identity_loss=0.5,
+        identity_loss_below=1000,
+        identity_loss_samples=1,
+        drop_all=0.2,
+        drop_identity=0.2,
+        ema_decay=0.8,
+    )
+    pipeline = build_trainable()
+    term = IdentityLoss(pipeline.vae, recognizer.embed_aligned)
+    objective = identity_objective(pipeline, config, term)
+    train_only(objective, JOINT)
+    with torch.no_grad():
+        for parameter in objective.parameters():
+            if parameter.requires_grad and perturb:
+                parameter.add_(perturb)
+    batch_at = identity_batches(pipeline, [shards], config, allow_incomplete=False)
+    return Trainer(config, objective.train(), batch_at, folder)
+
+
+def test_a_resumed_run_is_the_uninterrupted_one_bit_for_bit(tmp_path, shards, recognizer):
+    straight = joint_trainer(tmp_path / "straight", shards, recognizer)
+    expected = [straight.train_step() for _ in range(6)]
+
+    torch.manual_seed(11)
+    first = joint_trainer(tmp_path / "run", shards, recognizer)
+    seen = [first.train_step() for _ in range(3)]
+    first.save()
+    torch.manual_seed(22)
+    second = joint_trainer(tmp_path / "run", shards, recognizer, perturb=0.1)
+    assert second.resume() == 3
+    seen += [second.train_step() for _ in range(3)]
+
+    assert seen == expected
+    assert len({losses["loss"] for losses in seen}) == 6 and any(losses["identity"] > 0 for losses in seen)
+    for ours, theirs in ((second.trained, straight.trained), (second.average.module, straight.average.module)):
+        state, other = trainable_state(ours), trainable_state(theirs)
+        assert state.keys() == other.keys() and len(state) > 100
+        assert [name for name in state if not torch.equal(state[name], other[name])] == []
+    assert second.average.n_averaged == straight.average.n_averaged == 6
+    ours, theirs = second.optimizer.state_dict(), straight.optimizer.state_dict()
+    assert ours["param_groups"] == theirs["param_groups"] and ours["state"].keys() == theirs["state"].keys()
+    for index, values in ours["state"].items():
+        assert values.keys() == {"step", "exp_avg", "exp_avg_sq"}
+        assert all(torch.equal(value, theirs["state"][index][name]) for name, value in values.items())
+
+
+def test_mixed_precision_keeps_weights_and_losses_in_float32(tmp_path):
+    trainer = line_trainer(tmp_path, mixed_precision="bf16")
+    seen = []
+    trainer.trained.register_forward_hook(
+        lambda module, arguments, output: seen.append(torch.is_autocast_enabled("cpu"))
+    )
+    trainer.train_step()
+    assert seen == [True]
+    assert {p.dtype for p in trainer.trained.parameters()} == {torch.float32}
