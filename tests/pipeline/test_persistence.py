@@ -134,7 +134,10 @@ def reshape_tensor(folder):
 @pytest.mark.parametrize(
     ("damage", "message"),
     [
-        (lambda folder: (folder / WEIGHTS_FILE).unlink(), r"holds no adapter.*adapter\.safetensors and magicmirror_adapter\.json"),
+        (
+            lambda folder: (folder / WEIGHTS_FILE).unlink(),
+            r"holds no adapter.*adapter\.safetensors and magicmirror_adapter\.json",
+        ),
         (lambda folder: (folder / CONFIG_FILE).unlink(), "holds no adapter"),
         (lambda folder: (folder / WEIGHTS_FILE).write_bytes(b"nonsense"), "cannot be read"),
         (lambda folder: (folder / CONFIG_FILE).write_text("{"), "not valid JSON"),
