@@ -6,8 +6,8 @@ from diffusers import DiffusionPipeline
 from safetensors.torch import load_file, save_file
 
 from magicmirror.errors import WeightsError
-from magicmirror.models.transformer import MagicMirrorTransformer3DModel
 from magicmirror.models.adapter import CONFIG_FILE, WEIGHTS_FILE
+from magicmirror.models.transformer import MagicMirrorTransformer3DModel
 from magicmirror.pipeline.pipeline import MagicMirrorPipeline
 
 
