@@ -89,6 +89,8 @@ def build_trainer(
         batch_at = tower_batches(pipeline, data, config, allow_incomplete)
     else:
         term = _identity_loss(pipeline) if config.identity_loss > 0 else None
+        if term is None:
+            logger.info("the identity term of section 3.4 is off in this recipe")
         objective = identity_objective(pipeline, config, term)
         batch_at = identity_batches(pipeline, data, config, allow_incomplete)
     trained = train_only(objective, recipe.trained)
