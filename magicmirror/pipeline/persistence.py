@@ -54,6 +54,9 @@ class PersistentPipeline(DiffusionPipeline):  # type: ignore[misc]
                 f"{folder} is not a saved pipeline: it has no {cls.config_name}.",
                 f"It must be a folder written by {cls.__name__}.save_pretrained.",
             )
+        if "dtype" not in kwargs and "torch_dtype" not in kwargs:
+            # diffusers' default is float32, transformers' the precision of the file; one pipeline needs one of them.
+            kwargs["dtype"] = torch.float32
         pipeline: Self = super().from_pretrained(folder, **kwargs)
         for component in pipeline.components.values():
             if isinstance(component, nn.Module):

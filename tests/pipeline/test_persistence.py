@@ -156,3 +156,14 @@ def test_wrong_adapter_is_refused_and_nothing_is_loaded(fresh_pipeline, make_pip
         fresh_pipeline.load_adapter(tmp_path)
     after = fresh_pipeline.transformer.state_dict()
     assert all(torch.equal(before[name], after[name]) for name in before)
+
+
+def test_a_pipeline_in_half_precision_loads_in_single_and_runs(make_pipeline, reference, tmp_path):
+    make_pipeline(seed=3).to(torch.float16).save_pretrained(tmp_path)
+    loaded = MagicMirrorPipeline.from_pretrained(tmp_path)
+    networks = [part for part in loaded.components.values() if isinstance(part, torch.nn.Module)]
+    assert {network.dtype for network in networks} == {torch.float32}
+    latents = loaded(
+        "a man", [reference], height=32, width=32, num_frames=9, num_inference_steps=1, seed=0, output_type="latent"
+    ).frames
+    assert torch.isfinite(latents).all()
