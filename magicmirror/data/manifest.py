@@ -27,6 +27,7 @@ logger = logging.getLogger(__name__)
 
 Split = Literal["train", "validation"]
 SPLITS: tuple[Split, ...] = ("train", "validation")
+HELD_OUT_ONE_IN = 10
 PICTURE_SUFFIXES = frozenset({".jpg", ".jpeg", ".png", ".webp"})
 _SEXES = {"male": "man", "female": "woman"}
 
@@ -104,9 +105,13 @@ class ManifestReport:
 
 
 def split_of(file_name: str) -> Split:
-    """Return the split of a picture, from its file name (without folders)."""
-    number = int(hashlib.sha1(file_name.encode(), usedforsecurity=False).hexdigest(), 16)
-    return "validation" if number % 10 == 0 else "train"
+    """Return the split of a picture, from its file name (without folders): one in ten is held out of training."""
+    return "validation" if name_hash(file_name) % HELD_OUT_ONE_IN == 0 else "train"
+
+
+def name_hash(file_name: str) -> int:
+    """Return a number that depends on a file name alone; split and order of the test people follow from it."""
+    return int(hashlib.sha1(file_name.encode(), usedforsecurity=False).hexdigest(), 16)
 
 
 def read_manifest(path: Path, split: Split | None = None) -> tuple[PortraitRecord, ...]:

@@ -2,20 +2,18 @@
 
 from __future__ import annotations
 
-import hashlib
 from collections import defaultdict
 from collections.abc import Iterable, Sequence
 from dataclasses import dataclass
 from itertools import zip_longest
 from pathlib import Path
 
+from magicmirror.data.manifest import HELD_OUT_ONE_IN, name_hash, picture_paths, split_of
 from magicmirror.errors import ConfigError, FaceError, ImageError
 from magicmirror.faces.analyzer import FaceAnalyzer, choose_face
 from magicmirror.media import load_image
 from magicmirror.types import FaceReference
 
-HELD_OUT_ONE_IN = 10
-SUFFIXES = (".jpg", ".jpeg", ".png", ".webp")
 PERSON_WORDS = {"female": "woman", "woman": "woman", "male": "man", "man": "man"}
 
 
@@ -52,7 +50,7 @@ class Subject:
 
 def is_held_out(file_name: str) -> bool:
     """Say whether a portrait belongs to the tenth that is kept for tests; training leaves these out."""
-    return _hash(file_name) % HELD_OUT_ONE_IN == 0
+    return split_of(file_name) == "validation"
 
 
 def portrait_group(path: Path) -> str:
@@ -79,7 +77,7 @@ def find_portraits(folder: Path, everyone: bool = False) -> tuple[Portrait, ...]
     """
     if not folder.is_dir():
         raise ConfigError(f'There is no folder "{folder}".', "Name the folder of the portraits.")
-    files = [path for path in folder.rglob("*") if path.suffix.lower() in SUFFIXES and path.is_file()]
+    files = [folder / path for path in picture_paths(folder)]
     chosen = [path for path in files if everyone or is_held_out(path.name)]
     if not chosen:
         raise ConfigError(
@@ -124,11 +122,7 @@ def load_subjects(portraits: Sequence[Portrait], limit: int, analyzer: FaceAnaly
 def _groups_in_turn(portraits: Iterable[Portrait]) -> tuple[Portrait, ...]:
     """Deal the groups out in turn; within a group the order is that of the names' hashes."""
     groups: dict[str, list[Portrait]] = defaultdict(list)
-    for portrait in sorted(portraits, key=lambda portrait: _hash(portrait.path.name)):
+    for portrait in sorted(portraits, key=lambda portrait: name_hash(portrait.path.name)):
         groups[portrait.group].append(portrait)
     rounds = zip_longest(*(groups[name] for name in sorted(groups)))
     return tuple(portrait for turn in rounds for portrait in turn if portrait is not None)
-
-
-def _hash(file_name: str) -> int:
-    return int(hashlib.sha1(file_name.encode()).hexdigest(), 16)
