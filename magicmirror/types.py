@@ -58,6 +58,30 @@ class FaceBox:
         return max(self.width, 0.0) * max(self.height, 0.0)
 
 
+QualityName = Literal["size", "sharpness", "exposure", "yaw", "pitch", "roll", "border", "eyes"]
+
+
+@dataclass(frozen=True)
+class QualityCheck:
+    """One measured property of a face in a photo, and whether it is good enough for a reference.
+
+    Args:
+        name: What was measured, see ``faces.quality``.
+        value: The measured number.
+        limit: The number that it was compared with, in the same unit.
+        unit: ``px``, ``deg`` or, for shares and plain numbers, empty.
+        passed: Whether the value is good enough.
+        remedy: One plain sentence: what is wrong and what to do about it; empty when passed.
+    """
+
+    name: QualityName
+    value: float
+    limit: float
+    unit: str
+    passed: bool
+    remedy: str = ""
+
+
 @dataclass(frozen=True, eq=False)
 class FaceReference:
     """One analysed face: everything that identity conditioning and metrics need from a photo.
@@ -72,6 +96,7 @@ class FaceReference:
         score: Detector's confidence; larger is surer. Not comparable between detectors.
         quality: Weight in [0, 1] used when several photos are averaged.
         photo_sha256: Hash of the decoded photo, hex; identifies the reference without keeping it.
+        checks: What was measured of its quality, see ``faces.quality``.
     """
 
     box: FaceBox
@@ -82,6 +107,7 @@ class FaceReference:
     score: float
     quality: float = 1.0
     photo_sha256: str = ""
+    checks: tuple[QualityCheck, ...] = ()
 
     def __post_init__(self) -> None:
         """Refuse arrays of another shape early, where the value is still known."""
@@ -93,6 +119,12 @@ class FaceReference:
             raise ConfigError(f"embedding must be one-dimensional, got {self.embedding.shape}.")
         if not 0.0 <= self.quality <= 1.0:
             raise ConfigError(f"quality must lie in [0, 1], got {self.quality}.")
+
+    @property
+    def normalized_embedding(self) -> Float32Array:
+        """The embedding at unit length, (E,) float32."""
+        length = max(float(np.linalg.norm(self.embedding)), 1e-12)
+        return np.asarray(self.embedding / length, dtype=np.float32)
 
 
 @dataclass(frozen=True)
