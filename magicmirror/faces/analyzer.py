@@ -35,11 +35,13 @@ class FaceAnalyzer(ABC):
     crop_size_px: int
 
     @abstractmethod
-    def analyze(self, image: UInt8Array) -> tuple[FaceReference, ...]:
+    def analyze(self, image: UInt8Array, thorough: bool = True) -> tuple[FaceReference, ...]:
         """Find and describe all faces.
 
         Args:
             image: (H, W, 3) uint8 RGB.
+            thorough: Whether to search longer where nothing is found at once: right for a photo, of which there is
+                one, and not for the frames of a video.
 
         Returns:
             Faces, largest box first; empty when none was found.
@@ -134,7 +136,8 @@ def check_image(image: UInt8Array) -> UInt8Array:
     """
     if image.ndim != 3 or image.shape[2] != 3 or image.dtype != np.uint8 or image.size == 0:
         raise ConfigError(f"A picture must be (H, W, 3) uint8, got {image.shape} {image.dtype}.")
-    return np.ascontiguousarray(image)
+    # A copy also has plain strides along sides of one pixel, which dlib asks for and "contiguous" does not promise.
+    return image.copy() if 1 in image.shape[:2] else np.ascontiguousarray(image)
 
 
 def photo_sha256(image: UInt8Array) -> str:

@@ -14,13 +14,8 @@ import pytest
 
 from magicmirror.errors import ConfigError, SeveralFaces, WeightsError
 from magicmirror.faces.analyzer import choose_face, photo_sha256
-from magicmirror.faces.dlib_analyzer import (
-    DlibFaceAnalyzer,
-    detection_scales,
-    face_chip,
-    template_landmarks_px,
-    weights_path,
-)
+from magicmirror.faces.dlib_analyzer import DlibFaceAnalyzer, face_chip, template_landmarks_px
+from magicmirror.faces.dlib_search import weights_path
 from magicmirror.faces.quality import face_quality
 from magicmirror.media import load_image
 
@@ -50,8 +45,11 @@ def test_agrees_with_dlib_called_by_hand(name, examples, face_analyzer, plain_dl
     assert (found.box.left, found.box.top) == (box.left(), box.top())
     assert (found.box.width, found.box.height) == (box.width(), box.height())
     np.testing.assert_allclose(found.landmarks, [[part.x, part.y] for part in shape.parts()], atol=1e-4)
-    assert np.abs(face_chip(photo, found.landmarks).astype(int) - chip).max() <= 1
-    np.testing.assert_allclose(found.embedding, expected, atol=5e-3)
+    np.testing.assert_array_equal(face_chip(photo, found.landmarks), chip)
+    np.testing.assert_allclose(found.embedding, expected, atol=1e-6)
+    # What face_recognition.face_encodings(photo, model="small") does.
+    whole = np.array(recogniser.compute_face_descriptor(photo, shape, 1))
+    np.testing.assert_allclose(found.embedding, whole, atol=1e-6)
     assert found.embedding.dtype == np.float32
     assert found.photo_sha256 == photo_sha256(photo)
 
@@ -141,20 +139,6 @@ def test_quality_falls_with_blur_and_with_size(face_analyzer, examples, example_
     # Eyes 60 px apart at 256 px, so 15 px at 64: 15 / 40.
     assert face_quality(sharp.crop, sharp.landmarks / 4, "dlib5") == pytest.approx(0.375, abs=0.06)
     assert face_quality(np.zeros_like(sharp.crop), sharp.landmarks, "dlib5") == 0.05
-
-
-@pytest.mark.parametrize(
-    ("height", "width", "upsample", "expected"),
-    [
-        (128, 128, 0, (2.0,)),
-        (128, 128, 1, (2.0, 4.0)),
-        (256, 512, 1, (1.0, 2.0)),
-        (4000, 3000, 1, (0.32, 0.64)),
-        (2560, 100, 1, (0.5, 1.0)),
-    ],
-)
-def test_scales_of_the_search(height: int, width: int, upsample: int, expected) -> None:
-    assert detection_scales(height, width, upsample) == pytest.approx(expected)
 
 
 def test_arguments_out_of_range_are_refused() -> None:

@@ -93,7 +93,7 @@ def test_template_constants_are_those_of_the_faces_room():
     assert recognizer.EYES_CENTRE == (alignment.EYES_X, alignment.EYES_Y)
     assert recognizer.CHIP_SIZE_PX == dlib_analyzer.CHIP_SIZE_PX
     assert recognizer.CHIP_PADDING == dlib_analyzer.CHIP_PADDING
-    np.testing.assert_array_equal(np.float32(recognizer.MEAN_FACE), dlib_analyzer.MEAN_FACE)
+    np.testing.assert_array_equal(np.array(recognizer.MEAN_FACE), dlib_analyzer.MEAN_FACE)
     landmarks = dlib_analyzer.template_landmarks_px(128)
     np.testing.assert_allclose(template_landmarks(128).numpy(), landmarks, atol=1e-3)
 

@@ -1,0 +1,245 @@
+"""Finding faces with dlib: a fast search that most photos end with, and slower ones for those it finds nothing in.
+
+1. **Upright** (HOG detector), on a copy that is enlarged step by step. Portraits and video frames end here.
+2. **Turned** by 90, 180 and 270 degrees, where nothing sure was found: photos whose orientation tag was lost. Results
+   are given in px of the photo as it is; the aligned crop is upright anyway.
+3. **Any pose** (dlib's convolutional detector): profiles, faces that are half covered or lit from behind.
+
+Every search ends with the 5-point landmarks. Figures on how often each step is needed are in ``docs/faces.md``.
+"""
+
+from __future__ import annotations
+
+import importlib.util
+import threading
+from collections.abc import Sequence
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+
+from magicmirror.errors import WeightsError
+from magicmirror.types import FaceBox, Float32Array, UInt8Array
+
+WEIGHTS_PACKAGE = "face_recognition_models"
+LANDMARK_FILE = "shape_predictor_5_face_landmarks.dat"
+ANY_POSE_FILE = "mmod_human_face_detector.dat"
+
+MIN_DETECTION_SIDE_PX = 256
+MAX_DETECTION_SIDE_PX = 1280
+FALLBACK_SIDE_PX = 2560
+TURNED_SIDE_PX = 640
+ANY_POSE_SIDE_PX = 512
+"""The convolutional detector takes about 1 s at this size on one core, and four times that at twice of it."""
+
+SMALL_FACE_PX = 160
+"""A face smaller than this in the searched copy may have comparable neighbours below the detector's 80 px."""
+SURE_SCORE = 0.2
+"""Least HOG score of a face that is found only in an enlarged or turned copy, where false alarms are commoner."""
+DOUBTFUL_SCORE = 1.3
+"""Below this HOG score turned copies are searched too: 43 % of heads that hang upside down look like a weak upright
+face (at most 0.94 in 150 portraits), while 95 % of upright ones score above it."""
+ANY_POSE_SCORE = 0.6
+"""Least confidence of the convolutional detector; faces score about 1."""
+SAME_FACE_OVERLAP = 0.3
+
+
+@dataclass(frozen=True, eq=False)
+class FoundFace:
+    """A face before it is described.
+
+    Args:
+        box: In px of the photo.
+        landmarks: (5, 2) in px of the photo, ``dlib5`` order.
+        score: Of the detector that found it.
+    """
+
+    box: FaceBox
+    landmarks: Float32Array
+    score: float
+
+
+class DlibFaceSearch:
+    """dlib's detectors and landmark predictor; weights are read on first use. May be shared by threads.
+
+    Args:
+        upsample: How many times a copy is doubled and searched again; each costs four times the one before it.
+    """
+
+    def __init__(self, upsample: int = 2) -> None:
+        self.upsample = upsample
+        # dlib's objects keep scratch buffers, so two threads must never be inside one at a time.
+        self._lock = threading.Lock()
+        self._upright_detector: Any = None
+        self._predictor: Any = None
+        self._any_pose_detector: Any = None
+
+    def find(self, image: UInt8Array, thorough: bool = True) -> list[FoundFace]:
+        """Find the faces of a picture.
+
+        Args:
+            image: (H, W, 3) uint8 RGB, contiguous.
+            thorough: Whether to go on with larger and turned copies, and the slow detector, where nothing sure was
+                found.
+
+        Returns:
+            Faces in no particular order.
+
+        Raises:
+            WeightsError: When dlib's weights are not installed.
+        """
+        found = self._find_upright(image, thorough)
+        if not thorough or _best_score(found) >= DOUBTFUL_SCORE:
+            return found
+        turned = self._find_turned(image)
+        if _best_score(turned) > _best_score(found):
+            return turned
+        return found or self._find_in_any_pose(image)
+
+    def _find_upright(self, image: UInt8Array, thorough: bool) -> list[FoundFace]:
+        """Search enlarged copies until a face is found that is large enough to have no comparable one missed."""
+        found: list[FoundFace] = []
+        height, width = image.shape[:2]
+        upsample = self.upsample if thorough else min(self.upsample, 1)
+        for step, scale in enumerate(detection_scales(height, width, upsample)):
+            new = self._search(image, scale, minimum=SURE_SCORE if found or step > 1 else 0.0)
+            found += [face for face in new if not any(_overlap(face.box, old.box) for old in found)]
+            if found and (not thorough or max(face.box.height for face in found) * scale >= SMALL_FACE_PX):
+                break
+        return found
+
+    def _find_turned(self, image: UInt8Array) -> list[FoundFace]:
+        """Search the picture turned by a quarter, a half and three quarters; the surest turn counts."""
+        height, width = image.shape[:2]
+        best: list[FoundFace] = []
+        for quarters in (1, 2, 3):
+            turned = np.rot90(image, quarters).copy()
+            found = self._search(turned, min(1.0, TURNED_SIDE_PX / max(height, width)), minimum=SURE_SCORE)
+            if _best_score(found) > _best_score(best):
+                best = [_turn_back(face, quarters, height, width) for face in found]
+        return best
+
+    def _find_in_any_pose(self, image: UInt8Array) -> list[FoundFace]:
+        """Search once with the convolutional detector."""
+        height, width = image.shape[:2]
+        scaled, ratio = _scaled(image, ANY_POSE_SIDE_PX / max(height, width))
+        predictor = self._load_predictor()
+        with self._lock:
+            if self._any_pose_detector is None:
+                import dlib
+
+                self._any_pose_detector = dlib.cnn_face_detection_model_v1(str(weights_path(ANY_POSE_FILE)))
+            hits = [hit for hit in self._any_pose_detector(scaled, 0) if hit.confidence >= ANY_POSE_SCORE]
+            return [_found(hit.rect, predictor(scaled, hit.rect), hit.confidence, ratio) for hit in hits]
+
+    def _search(self, image: UInt8Array, scale: float, minimum: float) -> list[FoundFace]:
+        """Search one scaled copy with the HOG detector."""
+        scaled, ratio = _scaled(image, scale)
+        predictor = self._load_predictor()
+        with self._lock:
+            boxes, scores, _ = self._upright_detector.run(scaled, 0, minimum)
+            return [_found(box, predictor(scaled, box), score, ratio) for box, score in zip(boxes, scores, strict=True)]
+
+    def _load_predictor(self) -> Any:
+        with self._lock:
+            if self._predictor is None:
+                import dlib
+
+                self._upright_detector = dlib.get_frontal_face_detector()
+                self._predictor = dlib.shape_predictor(str(weights_path(LANDMARK_FILE)))
+            return self._predictor
+
+
+def detection_scales(height: int, width: int, upsample: int) -> tuple[float, ...]:
+    """Return the scales at which a picture is searched, in order.
+
+    The first makes the shorter side at least 256 px and then the longer one at most 1280 px. Each further one doubles
+    it, as long as the longer side stays within 2560 px.
+
+    Args:
+        height: Height in px.
+        width: Width in px.
+        upsample: Number of doublings.
+
+    Returns:
+        One to ``upsample + 1`` scales.
+    """
+    first = max(1.0, MIN_DETECTION_SIDE_PX / min(height, width))
+    first = min(first, MAX_DETECTION_SIDE_PX / max(height, width))
+    doubled = [first * 2**times for times in range(1, upsample + 1)]
+    return (first, *(scale for scale in doubled if scale * max(height, width) <= FALLBACK_SIDE_PX))
+
+
+def weights_path(file_name: str) -> Path:
+    """Locate one of dlib's weight files (CC0) in the installed package, without importing it.
+
+    Its ``__init__`` needs the removed ``pkg_resources``.
+
+    Raises:
+        WeightsError: When the package or the file is missing.
+    """
+    spec = importlib.util.find_spec(WEIGHTS_PACKAGE)
+    if spec is None or not spec.submodule_search_locations:
+        raise WeightsError(f"The package {WEIGHTS_PACKAGE} is not installed.", f"Run: pip install {WEIGHTS_PACKAGE}")
+    path = Path(spec.submodule_search_locations[0]) / "models" / file_name
+    if not path.is_file():
+        raise WeightsError(f"{WEIGHTS_PACKAGE} has no file {file_name}.", f"Reinstall {WEIGHTS_PACKAGE}.")
+    return path
+
+
+def _scaled(image: UInt8Array, scale: float) -> tuple[UInt8Array, Float32Array]:
+    """Return a scaled copy and the (2,) px of the photo that one of its px spans, x then y."""
+    import cv2
+
+    height, width = image.shape[:2]
+    size = (max(1, round(width * scale)), max(1, round(height * scale)))
+    ratio = np.array([width / size[0], height / size[1]], dtype=np.float32)
+    if size == (width, height):
+        return image, ratio
+    method = cv2.INTER_AREA if scale < 1.0 else cv2.INTER_LINEAR
+    return np.asarray(cv2.resize(image, size, interpolation=method), dtype=np.uint8), ratio
+
+
+def _found(rectangle: Any, shape: Any, score: float, ratio: Float32Array) -> FoundFace:
+    """Map dlib's rectangle (inclusive right and bottom) and landmarks to px of the photo."""
+    points = np.array([[part.x, part.y] for part in shape.parts()], dtype=np.float32)
+    box = FaceBox(
+        left=float(rectangle.left() * ratio[0]),
+        top=float(rectangle.top() * ratio[1]),
+        right=float((rectangle.right() + 1) * ratio[0]),
+        bottom=float((rectangle.bottom() + 1) * ratio[1]),
+    )
+    # An index names the centre of its pixel.
+    return FoundFace(box, np.asarray((points + 0.5) * ratio - 0.5, dtype=np.float32), float(score))
+
+
+def _turn_back(face: FoundFace, quarters: int, height: int, width: int) -> FoundFace:
+    """Map a face of ``np.rot90(image, quarters)`` to px of the image, which is ``height`` x ``width``."""
+    corners = np.array([[face.box.left, face.box.top], [face.box.right, face.box.bottom]], dtype=np.float32)
+    # Corners lie on pixel edges, landmarks on pixel centres: half a pixel apart.
+    edges = _points_back(corners, quarters, height, width)
+    points = _points_back(face.landmarks + 0.5, quarters, height, width) - 0.5
+    (left, top), (right, bottom) = edges.min(axis=0), edges.max(axis=0)
+    box = FaceBox(float(left), float(top), float(right), float(bottom))
+    return FoundFace(box, points.astype(np.float32), face.score)
+
+
+def _points_back(points: Float32Array, quarters: int, height: int, width: int) -> Float32Array:
+    """Map (..., 2) points of the picture turned by counter-clockwise quarters; pixel edges, not centres."""
+    x, y = points[..., 0], points[..., 1]
+    back: dict[int, Sequence[Float32Array]] = {1: (width - y, x), 2: (width - x, height - y), 3: (y, height - x)}
+    return np.stack(back[quarters], axis=-1).astype(np.float32)
+
+
+def _best_score(faces: Sequence[FoundFace]) -> float:
+    """Return the highest score, 0 for no faces."""
+    return max((face.score for face in faces), default=0.0)
+
+
+def _overlap(first: FaceBox, second: FaceBox) -> bool:
+    """Whether two boxes show the same face: intersection over union above 0.3."""
+    width = min(first.right, second.right) - max(first.left, second.left)
+    height = min(first.bottom, second.bottom) - max(first.top, second.top)
+    shared = max(width, 0.0) * max(height, 0.0)
+    return shared > SAME_FACE_OVERLAP * (first.area + second.area - shared)
