@@ -196,7 +196,7 @@ class GeneratedVideo:
 
     Args:
         frames: (F, H, W, 3) uint8 RGB.
-        fps: Frames per second.
+        fps: Frames per second; a whole number, or 24000 / 1001 and the like.
         settings: JSON-able record: prompt, seed, profile, steps, versions, reference hashes.
         likeness: Per-frame cosine similarity to the reference in [-1, 1], ``None`` where no face was found;
             empty when it was not measured.
@@ -204,7 +204,7 @@ class GeneratedVideo:
     """
 
     frames: UInt8Array
-    fps: int
+    fps: float
     settings: dict[str, Any]
     likeness: tuple[float | None, ...] = ()
     timings_s: dict[str, float] = field(default_factory=dict)

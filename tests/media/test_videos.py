@@ -127,7 +127,7 @@ def test_equal_videos_make_equal_files(tmp_path) -> None:
 
 def test_unusable_videos_are_refused_and_leave_nothing(tmp_path) -> None:
     out = tmp_path / "out.mp4"
-    for frames in (np.zeros((3, 15, 16, 3), np.uint8), np.zeros((0, 16, 16, 3), np.uint8), np.zeros((3, 16, 16, 3))):
+    for frames in (np.zeros((3, 16, 16), np.uint8), np.zeros((0, 16, 16, 3), np.uint8), np.zeros((3, 16, 16, 3))):
         with pytest.raises(VideoError):
             write_video(video_of(frames), out)
     with pytest.raises(ConfigError, match="plain JSON"):
