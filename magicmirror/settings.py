@@ -33,6 +33,7 @@ class Settings:
         host: Address the page listens on. Where unset, ``GRADIO_SERVER_NAME`` counts, as hosting services set it.
         port: Port of the page, 1 to 65535. Where unset, ``GRADIO_SERVER_PORT`` counts.
         device: ``auto``, ``cpu``, ``cuda``, ``cuda:N`` or ``mps``.
+        face_packs: insightface's root folder, whose ``models`` holds its model packs; ``None`` is ``~/.insightface``.
         max_upload_bytes: Largest accepted picture or video, in bytes.
         retention_hours: Hours after which stored results are deleted; 0 keeps them.
     """
@@ -46,6 +47,7 @@ class Settings:
     host: str = "127.0.0.1"
     port: int = 7860
     device: str = "auto"
+    face_packs: Path | None = None
     max_upload_bytes: int = 20 * 1024 * 1024
     retention_hours: float = 24.0
 
@@ -100,6 +102,7 @@ _PARSERS: dict[str, Callable[[str], Any]] = {
     "host": str,
     "port": int,
     "device": str,
+    "face_packs": Path,
     "max_upload_bytes": int,
     "retention_hours": float,
 }

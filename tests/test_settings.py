@@ -31,6 +31,7 @@ def test_every_field_can_be_set() -> None:
             "MAGICMIRROR_DEVICE": "cuda:1",
             "MAGICMIRROR_MAX_UPLOAD_BYTES": "4096",
             "MAGICMIRROR_RETENTION_HOURS": "1.5",
+            "MAGICMIRROR_FACE_PACKS": "models/faces",
         }
     )
     assert settings == Settings(
@@ -45,6 +46,7 @@ def test_every_field_can_be_set() -> None:
         device="cuda:1",
         max_upload_bytes=4096,
         retention_hours=1.5,
+        face_packs=Path("models/faces"),
     )
     changed = [
         field.name for field in fields(Settings) if getattr(settings, field.name) == getattr(Settings(), field.name)

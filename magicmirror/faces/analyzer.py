@@ -82,17 +82,16 @@ def create_face_analyzer(kind: str = "dlib", **options: Any) -> FaceAnalyzer:
         The analyzer; weights are not read yet.
 
     Raises:
-        ConfigError: For an unknown kind, or one that is not available.
+        ConfigError: For an unknown kind.
     """
     if kind == "dlib":
         from magicmirror.faces.dlib_analyzer import DlibFaceAnalyzer
 
         return DlibFaceAnalyzer(**options)
     if kind == "insightface":
-        raise ConfigError(
-            'The face analyzer "insightface" is not available in this version.',
-            'Use the analyzer "dlib" (profile "preview").',
-        )
+        from magicmirror.faces.insightface_analyzer import InsightFaceAnalyzer
+
+        return InsightFaceAnalyzer(**options)
     raise ConfigError(f'Unknown face analyzer "{kind}".', 'Choose "dlib" or "insightface".')
 
 

@@ -8,10 +8,10 @@ from typing import Any
 import numpy as np
 
 from magicmirror.errors import ConfigError
-from magicmirror.faces.alignment import align_head, head_transform, transform_points
+from magicmirror.faces.alignment import head_transform, transform_points
 from magicmirror.faces.analyzer import FaceAnalyzer, check_image, photo_sha256
-from magicmirror.faces.dlib_search import DlibFaceSearch, FoundFace, weights_path
-from magicmirror.faces.quality import face_quality
+from magicmirror.faces.description import FoundFace, describe_face
+from magicmirror.faces.dlib_search import DlibFaceSearch, weights_path
 from magicmirror.types import FaceReference, Float32Array, UInt8Array
 
 EMBEDDING_FILE = "dlib_face_recognition_resnet_model_v1.dat"
@@ -115,17 +115,8 @@ class DlibFaceAnalyzer(FaceAnalyzer):
 
     def _describe(self, image: UInt8Array, found: FoundFace, photo_hash: str) -> FaceReference:
         """Add crop, embedding and quality to a found face."""
-        crop = align_head(image, found.landmarks, self.landmark_scheme, self.crop_size_px)
-        return FaceReference(
-            box=found.box,
-            landmarks=found.landmarks,
-            landmark_scheme=self.landmark_scheme,
-            crop=crop,
-            embedding=self.embed(image, found.landmarks),
-            score=found.score,
-            quality=face_quality(crop, found.landmarks, self.landmark_scheme),
-            photo_sha256=photo_hash,
-        )
+        embedding = self.embed(image, found.landmarks)
+        return describe_face(image, found, self.landmark_scheme, embedding, self.crop_size_px, photo_hash)
 
     def _embed_chips(self, chips: list[UInt8Array]) -> Float32Array:
         """Return the (B, 128) embeddings of (150, 150, 3) uint8 RGB chips."""

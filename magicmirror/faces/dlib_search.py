@@ -12,14 +12,13 @@ from __future__ import annotations
 
 import importlib.util
 import threading
-from collections.abc import Sequence
-from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
 import numpy as np
 
 from magicmirror.errors import WeightsError
+from magicmirror.faces.description import FoundFace, best_score, is_same_face, turn_back
 from magicmirror.types import FaceBox, Float32Array, UInt8Array
 
 WEIGHTS_PACKAGE = "face_recognition_models"
@@ -42,22 +41,6 @@ DOUBTFUL_SCORE = 1.3
 face (at most 0.94 in 150 portraits), while 95 % of upright ones score above it."""
 ANY_POSE_SCORE = 0.6
 """Least confidence of the convolutional detector; faces score about 1."""
-SAME_FACE_OVERLAP = 0.3
-
-
-@dataclass(frozen=True, eq=False)
-class FoundFace:
-    """A face before it is described.
-
-    Args:
-        box: In px of the photo.
-        landmarks: (5, 2) in px of the photo, ``dlib5`` order.
-        score: Of the detector that found it.
-    """
-
-    box: FaceBox
-    landmarks: Float32Array
-    score: float
 
 
 class DlibFaceSearch:
@@ -90,10 +73,10 @@ class DlibFaceSearch:
             WeightsError: When dlib's weights are not installed.
         """
         found = self._find_upright(image, thorough)
-        if not thorough or _best_score(found) >= DOUBTFUL_SCORE:
+        if not thorough or best_score(found) >= DOUBTFUL_SCORE:
             return found
         turned = self._find_turned(image)
-        if _best_score(turned) > _best_score(found):
+        if best_score(turned) > best_score(found):
             return turned
         return found or self._find_in_any_pose(image)
 
@@ -104,7 +87,7 @@ class DlibFaceSearch:
         upsample = self.upsample if thorough else min(self.upsample, 1)
         for step, scale in enumerate(detection_scales(height, width, upsample)):
             new = self._search(image, scale, minimum=SURE_SCORE if found or step > 1 else 0.0)
-            found += [face for face in new if not any(_overlap(face.box, old.box) for old in found)]
+            found += [face for face in new if not any(is_same_face(face.box, old.box) for old in found)]
             if found and (not thorough or max(face.box.height for face in found) * scale >= SMALL_FACE_PX):
                 break
         return found
@@ -116,8 +99,8 @@ class DlibFaceSearch:
         for quarters in (1, 2, 3):
             turned = np.rot90(image, quarters).copy()
             found = self._search(turned, min(1.0, TURNED_SIDE_PX / max(height, width)), minimum=SURE_SCORE)
-            if _best_score(found) > _best_score(best):
-                best = [_turn_back(face, quarters, height, width) for face in found]
+            if best_score(found) > best_score(best):
+                best = [turn_back(face, quarters, height, width) for face in found]
         return best
 
     def _find_in_any_pose(self, image: UInt8Array) -> list[FoundFace]:
@@ -212,34 +195,3 @@ def _found(rectangle: Any, shape: Any, score: float, ratio: Float32Array) -> Fou
     )
     # An index names the centre of its pixel.
     return FoundFace(box, np.asarray((points + 0.5) * ratio - 0.5, dtype=np.float32), float(score))
-
-
-def _turn_back(face: FoundFace, quarters: int, height: int, width: int) -> FoundFace:
-    """Map a face of ``np.rot90(image, quarters)`` to px of the image, which is ``height`` x ``width``."""
-    corners = np.array([[face.box.left, face.box.top], [face.box.right, face.box.bottom]], dtype=np.float32)
-    # Corners lie on pixel edges, landmarks on pixel centres: half a pixel apart.
-    edges = _points_back(corners, quarters, height, width)
-    points = _points_back(face.landmarks + 0.5, quarters, height, width) - 0.5
-    (left, top), (right, bottom) = edges.min(axis=0), edges.max(axis=0)
-    box = FaceBox(float(left), float(top), float(right), float(bottom))
-    return FoundFace(box, points.astype(np.float32), face.score)
-
-
-def _points_back(points: Float32Array, quarters: int, height: int, width: int) -> Float32Array:
-    """Map (..., 2) points of the picture turned by counter-clockwise quarters; pixel edges, not centres."""
-    x, y = points[..., 0], points[..., 1]
-    back: dict[int, Sequence[Float32Array]] = {1: (width - y, x), 2: (width - x, height - y), 3: (y, height - x)}
-    return np.stack(back[quarters], axis=-1).astype(np.float32)
-
-
-def _best_score(faces: Sequence[FoundFace]) -> float:
-    """Return the highest score, 0 for no faces."""
-    return max((face.score for face in faces), default=0.0)
-
-
-def _overlap(first: FaceBox, second: FaceBox) -> bool:
-    """Whether two boxes show the same face: intersection over union above 0.3."""
-    width = min(first.right, second.right) - max(first.left, second.left)
-    height = min(first.bottom, second.bottom) - max(first.top, second.top)
-    shared = max(width, 0.0) * max(height, 0.0)
-    return shared > SAME_FACE_OVERLAP * (first.area + second.area - shared)

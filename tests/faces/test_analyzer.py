@@ -58,17 +58,17 @@ def test_factory_makes_what_was_asked_for() -> None:
     assert (analyzer.crop_size_px, analyzer.embedding_size, analyzer.landmark_scheme) == (64, 128, "dlib5")
 
 
-@pytest.mark.parametrize(("kind", "remedy"), [("insightface", "dlib"), ("mediapipe", "Choose")])
-def test_factory_refuses_what_it_has_not(kind: str, remedy: str) -> None:
-    with pytest.raises(ConfigError, match=kind) as caught:
-        create_face_analyzer(kind)
-    assert remedy in caught.value.remedy
+def test_factory_refuses_what_it_has_not() -> None:
+    with pytest.raises(ConfigError, match="mediapipe") as caught:
+        create_face_analyzer("mediapipe")
+    assert "Choose" in caught.value.remedy
 
 
 def test_the_door_loads_no_heavy_library() -> None:
     code = (
         "import sys, magicmirror.faces.analyzer, magicmirror.faces.similarity\n"
-        "magicmirror.faces.analyzer.create_face_analyzer('dlib')\n"
+        "for kind in ('dlib', 'insightface'):\n"
+        "    magicmirror.faces.analyzer.create_face_analyzer(kind)\n"
         "print([name for name in ('torch', 'dlib', 'cv2', 'insightface') if name in sys.modules])"
     )
     printed = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=True).stdout
