@@ -38,7 +38,7 @@ def face_analyzer():
 @pytest.fixture(scope="session")
 def example_references(examples, face_analyzer):
     """Name of the picture -> its one analysed face, for all one-person examples."""
-    from magicmirror.faces.analyzer import choose_face
+    from magicmirror.faces.selection import choose_face
     from magicmirror.media import load_image
 
     paths = sorted(path for path in examples.glob("*.jpg") if path.stem != "two_people")

@@ -1,4 +1,4 @@
-"""``faces``: which faces are found in a photo, and how good each is as a reference."""
+"""``faces``: which faces are found in a photo, how good each is as a reference, and what would make it better."""
 
 from __future__ import annotations
 
@@ -8,6 +8,8 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 if TYPE_CHECKING:
+    from collections.abc import Sequence
+
     from magicmirror.types import FaceReference
 
 
@@ -16,45 +18,47 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
     parser.add_argument("photo", metavar="PHOTO", type=Path, help="picture to search")
     parser.add_argument("--json", action="store_true", help="print JSON")
     parser.add_argument("--crops", metavar="DIR", type=Path, help="write the aligned head crops there as PNG")
+    parser.add_argument("--analyzer", choices=("dlib", "insightface"), default="dlib", help="default: dlib")
 
 
 def run(args: argparse.Namespace) -> int:
-    """Search the photo and print one line a face, largest first."""
+    """Search the photo and print every face, largest first, with what was measured of it."""
     from magicmirror.errors import NoFaceFound
     from magicmirror.faces.analyzer import create_face_analyzer
+    from magicmirror.faces.selection import photo_record
     from magicmirror.media import load_image
 
-    faces = create_face_analyzer("dlib").analyze(load_image(args.photo))
+    faces = create_face_analyzer(args.analyzer).analyze(load_image(args.photo))
+    record = photo_record(faces)
     if not faces:
-        raise NoFaceFound(f"{args.photo}: no face was found.", "Use a sharp, well-lit photo that shows the face.")
-    rows = [_row(index, face) for index, face in enumerate(faces)]
+        raise NoFaceFound(f"{args.photo}: {record['problem']}")
     if args.crops is not None:
-        _write_crops(faces, rows, args.crops, args.photo.stem)
+        _write_crops(faces, record["faces"], args.crops, args.photo.stem)
     if args.json:
-        print(json.dumps(rows, indent=2))
+        print(json.dumps(record, indent=2))
         return 0
-    for row in rows:
-        left, top, right, bottom = row["box_px"]
-        crop = f"  {row['crop']}" if "crop" in row else ""
-        print(
-            f"face {row['index']}: {right - left:.0f} x {bottom - top:.0f} px at ({left:.0f}, {top:.0f})  "
-            f"score {row['score']:.2f}  quality {row['quality']:.2f}{crop}"
-        )
+    for face in record["faces"]:
+        _print_face(face)
+    if record["chosen"] is None:
+        print(record["problem"])
     return 0
 
 
-def _row(index: int, face: FaceReference) -> dict[str, Any]:
-    """Describe a face in plain numbers."""
-    box = face.box
-    return {
-        "index": index,
-        "box_px": [round(float(side), 1) for side in (box.left, box.top, box.right, box.bottom)],
-        "score": round(float(face.score), 4),
-        "quality": round(float(face.quality), 4),
-    }
+def _print_face(face: dict[str, Any]) -> None:
+    """Print a face in one line, and one line for every check that it failed."""
+    left, top, right, bottom = face["box_px"]
+    crop = f"  {face['crop']}" if "crop" in face else ""
+    print(
+        f"face {face['index']}: {right - left:.0f} x {bottom - top:.0f} px at ({left:.0f}, {top:.0f})  "
+        f"score {face['score']:.2f}  quality {face['quality']:.2f}{crop}"
+    )
+    for check in face["checks"]:
+        if not check["passed"]:
+            unit = f" {check['unit']}" if check["unit"] else ""
+            print(f"  {check['name']} {check['value']:.4g}{unit} (limit {check['limit']:.4g}): {check['remedy']}")
 
 
-def _write_crops(faces: tuple[FaceReference, ...], rows: list[dict[str, Any]], folder: Path, stem: str) -> None:
+def _write_crops(faces: Sequence[FaceReference], rows: list[dict[str, Any]], folder: Path, stem: str) -> None:
     """Write ``STEM-face-N.png`` for every face and note the names."""
     from magicmirror.errors import ImageError
     from magicmirror.media import write_image

@@ -99,7 +99,7 @@ def _references(paths: list[Path], indices: list[int] | None, analyzer: FaceAnal
         ConfigError: When there are indices, but not one per photo.
     """
     from magicmirror.errors import ConfigError, UserInputError
-    from magicmirror.faces.analyzer import choose_face
+    from magicmirror.faces.selection import choose_face, find_mismatches
     from magicmirror.media import load_image
 
     if indices is not None and len(indices) != len(paths):
@@ -113,6 +113,12 @@ def _references(paths: list[Path], indices: list[int] | None, analyzer: FaceAnal
             if str(path) in error.message:
                 raise
             raise type(error)(f"{path}: {error.message}", error.remedy) from error
+    for mismatch in find_mismatches(references):
+        print(f"warning: {paths[mismatch.index]}: {mismatch}", file=sys.stderr)
+    for path, reference in zip(paths, references, strict=True):
+        for check in reference.checks:
+            if not check.passed:
+                print(f"note: {path}: {check.remedy}", file=sys.stderr)
     return tuple(references)
 
 

@@ -10,7 +10,8 @@ from pathlib import Path
 
 from magicmirror.data.manifest import HELD_OUT_ONE_IN, name_hash, picture_paths, split_of
 from magicmirror.errors import ConfigError, FaceError, ImageError
-from magicmirror.faces.analyzer import FaceAnalyzer, choose_face
+from magicmirror.faces.analyzer import FaceAnalyzer
+from magicmirror.faces.selection import choose_face
 from magicmirror.media import load_image
 from magicmirror.types import FaceReference
 

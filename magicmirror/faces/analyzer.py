@@ -1,4 +1,4 @@
-"""The door of this room: the analyzer interface, its factory, and the choice of one face.
+"""The door of this room: the analyzer interface and its factory.
 
 Every recogniser (dlib for the ``preview`` profile, insightface for the full one) stands behind ``FaceAnalyzer``.
 """
@@ -7,16 +7,12 @@ from __future__ import annotations
 
 import hashlib
 from abc import ABC, abstractmethod
-from collections.abc import Sequence
 from typing import Any
 
 import numpy as np
 
-from magicmirror.errors import ConfigError, FaceError, NoFaceFound, SeveralFaces
+from magicmirror.errors import ConfigError
 from magicmirror.types import FaceReference, Float32Array, LandmarkScheme, UInt8Array
-
-COMPARABLE_AREA_RATIO = 2.0
-"""Two faces are comparable when the larger has less than this many times the area of the other."""
 
 
 class FaceAnalyzer(ABC):
@@ -93,38 +89,6 @@ def create_face_analyzer(kind: str = "dlib", **options: Any) -> FaceAnalyzer:
 
         return InsightFaceAnalyzer(**options)
     raise ConfigError(f'Unknown face analyzer "{kind}".', 'Choose "dlib" or "insightface".')
-
-
-def choose_face(faces: Sequence[FaceReference], index: int | None = None) -> FaceReference:
-    """Pick the face of a photo that a request means.
-
-    Args:
-        faces: All faces of the photo, largest first, as ``analyze`` returns them.
-        index: Position of the wanted face; ``None`` takes the largest where it clearly dominates.
-
-    Returns:
-        The chosen face.
-
-    Raises:
-        NoFaceFound: When ``faces`` is empty.
-        SeveralFaces: When no index was given and the largest face has less than twice the area of the second.
-        FaceError: When the index names no face.
-    """
-    if not faces:
-        raise NoFaceFound(
-            "No face was found in the photo.",
-            "Use a sharp, well-lit photo of one person who looks towards the camera.",
-        )
-    if index is not None:
-        if not 0 <= index < len(faces):
-            raise FaceError(f"Face {index} was asked for, but the photo has {len(faces)} (counted from 0).")
-        return faces[index]
-    if len(faces) > 1 and faces[0].box.area < COMPARABLE_AREA_RATIO * faces[1].box.area:
-        raise SeveralFaces(
-            f"The photo shows {len(faces)} faces of comparable size.",
-            "Choose one of them, or crop the photo to one person.",
-        )
-    return faces[0]
 
 
 def check_image(image: UInt8Array) -> UInt8Array:

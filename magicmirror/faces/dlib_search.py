@@ -35,7 +35,8 @@ ANY_POSE_SIDE_PX = 512
 SMALL_FACE_PX = 160
 """A face smaller than this in the searched copy may have comparable neighbours below the detector's 80 px."""
 SURE_SCORE = 0.2
-"""Least HOG score of a face that is found only in an enlarged or turned copy, where false alarms are commoner."""
+"""Least HOG score of a face that is found only in an enlarged or turned copy, where false alarms are commoner. A photo
+whose only face scores below it is left to the convolutional detector."""
 DOUBTFUL_SCORE = 1.3
 """Below this HOG score turned copies are searched too: 43 % of heads that hang upside down look like a weak upright
 face (at most 0.94 in 150 portraits), while 95 % of upright ones score above it."""

@@ -7,7 +7,8 @@ from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any, Literal
 
-from magicmirror.serving.likeness import LikenessLevel, mean_likeness
+from magicmirror.faces.similarity import mean_likeness
+from magicmirror.serving.likeness import LikenessLevel
 from magicmirror.types import GenerationRequest
 
 JobState = Literal["queued", "running", "done", "failed", "cancelled"]

@@ -3,15 +3,11 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Sequence
-from dataclasses import replace
-from statistics import fmean
 from typing import Literal
-
-import numpy as np
 
 from magicmirror.errors import JobCancelled
 from magicmirror.faces.analyzer import FaceAnalyzer
-from magicmirror.faces.similarity import likeness_curve
+from magicmirror.faces.similarity import average_face, likeness_curve, mean_likeness
 from magicmirror.types import FaceReference, UInt8Array
 
 LikenessLevel = Literal["close", "same", "some", "none", "unseen"]
@@ -43,19 +39,13 @@ def measure_likeness(
     Raises:
         JobCancelled: After ``should_stop()``.
     """
-    person = _average(references)
+    person = average_face(references)
     curve: list[float | None] = []
     for frame in frames:
         if should_stop():
             raise JobCancelled("The job was stopped on request.")
         curve.extend(likeness_curve(frame[None], person, analyzer))
     return tuple(curve)
-
-
-def mean_likeness(curve: Sequence[float | None]) -> float | None:
-    """Return the mean cosine over the frames in which a face was found, ``None`` when there is none."""
-    found = [value for value in curve if value is not None]
-    return fmean(found) if found else None
 
 
 def likeness_level(curve: Sequence[float | None], embedding_size: int) -> LikenessLevel:
@@ -77,9 +67,3 @@ def likeness_level(curve: Sequence[float | None], embedding_size: int) -> Likene
     if mean >= same:
         return "same"
     return "some" if mean >= some else "none"
-
-
-def _average(references: Sequence[FaceReference]) -> FaceReference:
-    """Return the first reference with the mean of all unit embeddings."""
-    units = [reference.embedding / max(float(np.linalg.norm(reference.embedding)), 1e-12) for reference in references]
-    return replace(references[0], embedding=np.mean(units, axis=0).astype(np.float32))

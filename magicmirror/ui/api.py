@@ -15,11 +15,10 @@ from typing import Any
 import gradio as gr
 
 from magicmirror.errors import FaceError, MagicMirrorError
-from magicmirror.faces.analyzer import choose_face
+from magicmirror.faces.selection import choose_face, find_mismatches, photo_record
 from magicmirror.serving.engine import Engine
 from magicmirror.serving.jobs import JobStatus
 from magicmirror.serving.requests import Fields, build_request
-from magicmirror.types import FaceReference
 from magicmirror.ui import words
 from magicmirror.ui.handlers import follow
 from magicmirror.ui.photos import MAX_PHOTOS
@@ -38,19 +37,30 @@ class Api:
         self._engine = engine
 
     def analyze(self, photos: list[str] | None) -> Answer:
-        """Find the faces of every photo, largest first.
+        """Find the faces of every photo, largest first, and say how good each is as a reference.
 
         Args:
             photos: Uploaded pictures.
 
         Returns:
-            ``{"photos": [{"faces": [{"index", "box", "score", "quality"}]}]}``; box: left, top, right, bottom in px.
+            ``photos``: for each what ``faces.selection.photo_record`` says (faces, the one that is taken without a
+            choice, or why none is); ``mismatches``: photos (from 0) whose chosen face differs from the others, with
+            ``distance`` and ``limit``.
         """
         try:
             found = [self._engine.analyze(path) for path in _paths(photos)]
         except MagicMirrorError as error:
             raise _refusal(error) from error
-        return {"photos": [{"faces": [_face(index, face) for index, face in enumerate(faces)]} for faces in found]}
+        records = [photo_record(faces) for faces in found]
+        usable = [photo for photo, record in enumerate(records) if record["chosen"] is not None]
+        mismatches = find_mismatches([found[photo][records[photo]["chosen"]] for photo in usable])
+        return {
+            "photos": records,
+            "mismatches": [
+                {"photo": usable[each.index], "distance": round(each.distance, 3), "limit": each.limit}
+                for each in mismatches
+            ],
+        }
 
     async def generate(
         self,
@@ -158,16 +168,6 @@ def _paths(photos: list[str] | None) -> list[Path]:
 def _are_indices(value: object, count: int) -> bool:
     """Whether a value from outside is a list of ``count`` whole numbers."""
     return isinstance(value, list) and len(value) == count and all(type(index) is int for index in value)
-
-
-def _face(index: int, face: FaceReference) -> Answer:
-    box = face.box
-    return {
-        "index": index,
-        "box": [round(float(side), 1) for side in (box.left, box.top, box.right, box.bottom)],
-        "score": round(float(face.score), 4),
-        "quality": round(float(face.quality), 4),
-    }
 
 
 def _refusal(error: MagicMirrorError) -> gr.Error:

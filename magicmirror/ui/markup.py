@@ -12,9 +12,8 @@ from pathlib import Path
 from magicmirror.serving.jobs import JobResult, JobStatus
 from magicmirror.types import FaceReference, UInt8Array
 from magicmirror.ui import words
-from magicmirror.ui.photos import AnalysedPhoto
+from magicmirror.ui.photos import AnalysedPhoto, odd_photos
 
-POOR_QUALITY = 0.3
 CHART_FLOOR = 0.7
 """Likeness at the bottom of the chart; 1 is its top."""
 
@@ -62,7 +61,10 @@ def face_picker(photos: Sequence[AnalysedPhoto]) -> str:
     """All faces of all photos as buttons, the chosen ones pressed."""
     if not photos:
         return note(words.NO_PHOTO)
-    return "".join(_photo_faces(index, photo, len(photos) > 1) for index, photo in enumerate(photos))
+    odd = odd_photos(photos)
+    return "".join(
+        _photo_faces(index, photo, len(photos) > 1, odd.get(index, "")) for index, photo in enumerate(photos)
+    )
 
 
 def status_line(text: str, bad: bool = False) -> str:
@@ -142,17 +144,17 @@ def _stage_text(status: JobStatus) -> str:
     return words.STAGES[status.stage].format(step=status.step, total=status.total)
 
 
-def _photo_faces(index: int, photo: AnalysedPhoto, numbered: bool) -> str:
+def _photo_faces(index: int, photo: AnalysedPhoto, numbered: bool, odd: str) -> str:
     title = note(words.PHOTO_NUMBER.format(number=index + 1)) if numbered else ""
     if photo.problem:
         return f'<div class="mm-photo">{title}{alert(photo.problem)}</div>'
     hint = f'<p class="mm-choose">{escape(words.CHOOSE_FACE)}</p>' if photo.undecided else ""
     buttons = "".join(_face(index, place, face, photo) for place, face in enumerate(photo.faces))
-    chosen = photo.face
-    poor = note(words.POOR_FACE) if chosen is not None and chosen.quality < POOR_QUALITY else ""
+    remedies = [] if photo.face is None else [check.remedy for check in photo.face.checks if not check.passed]
+    notes = "".join(note(remedy) for remedy in remedies) + alert(odd)
     return (
         f'<div class="mm-photo">{title}{hint}<div class="mm-strip mm-faces" role="group" '
-        f'aria-label="{escape(words.FACES_LABEL)}">{buttons}</div>{poor}</div>'
+        f'aria-label="{escape(words.FACES_LABEL)}">{buttons}</div>{notes}</div>'
     )
 
 

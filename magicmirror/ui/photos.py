@@ -7,7 +7,7 @@ from dataclasses import dataclass, replace
 from pathlib import Path
 
 from magicmirror.errors import FaceError, MagicMirrorError, NoFaceFound, SeveralFaces
-from magicmirror.faces.analyzer import choose_face
+from magicmirror.faces.selection import choose_face, find_mismatches
 from magicmirror.serving.engine import Engine
 from magicmirror.types import FaceReference
 from magicmirror.ui import words
@@ -44,14 +44,11 @@ def analyse_photo(engine: Engine, path: Path) -> AnalysedPhoto:
     """Search one photo; a single face, or one that clearly dominates, is chosen already."""
     try:
         faces = engine.analyze(path)
-    except MagicMirrorError as error:
-        return AnalysedPhoto(problem=str(error))
-    if not faces:
-        return AnalysedPhoto(problem=words.NO_FACE)
-    try:
         largest = choose_face(faces)
     except SeveralFaces:
         return AnalysedPhoto(faces)
+    except MagicMirrorError as error:
+        return AnalysedPhoto(problem=str(error))
     return AnalysedPhoto(faces, chosen=next(index for index, face in enumerate(faces) if face is largest))
 
 
@@ -64,6 +61,15 @@ def pick_face(photos: Sequence[AnalysedPhoto], photo: int, face: int) -> tuple[A
     if not (0 <= photo < len(photos) and 0 <= face < len(photos[photo].faces)):
         raise FaceError("There is no such face (any more).", "Choose one that is shown.")
     return tuple(replace(item, chosen=face) if index == photo else item for index, item in enumerate(photos))
+
+
+def odd_photos(photos: Sequence[AnalysedPhoto]) -> dict[int, str]:
+    """Return a sentence for every photo (from 0) whose chosen face differs from the others."""
+    usable = [(index, photo.face) for index, photo in enumerate(photos) if photo.face is not None]
+    mismatches = find_mismatches([face for _, face in usable])
+    return {
+        usable[each.index][0]: words.ODD_PHOTO.format(distance=each.distance, limit=each.limit) for each in mismatches
+    }
 
 
 def chosen_faces(photos: Sequence[AnalysedPhoto]) -> tuple[FaceReference, ...]:

@@ -20,9 +20,10 @@ NO_PHOTO = "The faces in your photo will appear here."
 PHOTO_NUMBER = "Photo {number}"
 FACE_NUMBER = "Face {number} of {count}"
 CHOOSE_FACE = "Several faces: choose the one you mean."
-NO_FACE = "No face was found. Use a sharp, well-lit photo of one person who looks towards the camera."
 TOO_MANY_PHOTOS = "Only the first {count} photos are used."
-POOR_FACE = "This face is small or blurred; a larger, sharper photo gives a better likeness."
+ODD_PHOTO = (
+    "Another person than in your other photos? (Distance {distance:.2f}, one person is below {limit:.2f}.)"
+)
 
 PROMPT_STEP = "2. Prompt"
 PROMPT_LABEL = "What does the person do?"

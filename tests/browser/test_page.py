@@ -122,7 +122,7 @@ def test_what_is_missing_is_said_in_plain_words(open_page, fake, examples, tmp_p
     status(page, words.NEED_PHOTO)
     plain = write_image(np.full((128, 128, 3), 90, np.uint8), tmp_path / "plain.png")
     page.locator("#mm-photos input[type=file]").first.set_input_files(str(plain))
-    page.locator("#mm-faces").get_by_text(words.NO_FACE).wait_for()
+    page.locator("#mm-faces").get_by_text("No face was found").wait_for()
     page.reload()
     upload(page, examples / "man_1.jpg")
     page.locator("#mm-generate").click()

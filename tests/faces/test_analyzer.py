@@ -8,48 +8,8 @@ import sys
 import numpy as np
 import pytest
 
-from magicmirror.errors import ConfigError, FaceError, NoFaceFound, SeveralFaces
-from magicmirror.faces.analyzer import FaceAnalyzer, check_image, choose_face, create_face_analyzer, photo_sha256
-from magicmirror.types import FaceBox, FaceReference
-
-
-def face(side: float) -> FaceReference:
-    """A face whose box has ``side`` px a side."""
-    return FaceReference(
-        box=FaceBox(0, 0, side, side),
-        landmarks=np.zeros((5, 2), dtype=np.float32),
-        landmark_scheme="dlib5",
-        crop=np.zeros((16, 16, 3), dtype=np.uint8),
-        embedding=np.ones(4, dtype=np.float32),
-        score=1.0,
-    )
-
-
-def test_no_face_is_an_error_with_a_remedy() -> None:
-    with pytest.raises(NoFaceFound, match="No face was found") as caught:
-        choose_face([])
-    assert caught.value.remedy
-
-
-def test_one_face_is_taken() -> None:
-    only = face(10)
-    assert choose_face([only]) is only
-
-
-def test_a_clearly_larger_face_is_taken_and_a_comparable_one_is_not() -> None:
-    large = face(100)
-    assert choose_face([large, face(70)]) is large  # 10000 against 4900: more than twice
-    with pytest.raises(SeveralFaces, match="2 faces"):
-        choose_face([large, face(72)])  # 10000 against 5184
-
-
-def test_an_index_decides_and_is_checked() -> None:
-    faces = [face(100), face(99)]
-    assert choose_face(faces, 0) is faces[0]
-    assert choose_face(faces, 1) is faces[1]
-    for index in (2, -1):
-        with pytest.raises(FaceError, match=f"Face {index}"):
-            choose_face(faces, index)
+from magicmirror.errors import ConfigError
+from magicmirror.faces.analyzer import FaceAnalyzer, check_image, create_face_analyzer, photo_sha256
 
 
 def test_factory_makes_what_was_asked_for() -> None:

@@ -13,10 +13,11 @@ import numpy as np
 import pytest
 
 from magicmirror.errors import ConfigError, SeveralFaces, WeightsError
-from magicmirror.faces.analyzer import choose_face, photo_sha256
+from magicmirror.faces.analyzer import photo_sha256
 from magicmirror.faces.dlib_analyzer import DlibFaceAnalyzer, face_chip, template_landmarks_px
 from magicmirror.faces.dlib_search import weights_path
 from magicmirror.faces.quality import face_quality
+from magicmirror.faces.selection import choose_face
 from magicmirror.media import load_image
 
 

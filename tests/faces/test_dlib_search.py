@@ -6,8 +6,8 @@ import cv2
 import numpy as np
 import pytest
 
-from magicmirror.faces.analyzer import choose_face
 from magicmirror.faces.dlib_search import DlibFaceSearch, detection_scales
+from magicmirror.faces.selection import choose_face
 from magicmirror.media import load_image
 from magicmirror.types import FaceBox
 

@@ -7,7 +7,17 @@ import numpy as np
 import pytest
 
 from magicmirror.errors import ConfigError
-from magicmirror.faces.similarity import SAME_PERSON_DISTANCE, cosine_similarity, euclidean_distance, likeness_curve
+from magicmirror.faces.similarity import (
+    SAME_PERSON_DISTANCE,
+    average_face,
+    cosine_similarity,
+    euclidean_distance,
+    frame_embeddings,
+    likeness_curve,
+    likeness_decay,
+    mean_likeness,
+    person_distance,
+)
 from magicmirror.media import load_image
 
 
@@ -52,3 +62,41 @@ def test_a_reference_of_another_recogniser_is_refused(face_analyzer, example_ref
     foreign = replace(example_references["man_1"], embedding=np.ones(512, np.float32))
     with pytest.raises(ConfigError, match="512 numbers"):
         likeness_curve(np.zeros((1, 8, 8, 3), np.uint8), foreign, face_analyzer)
+
+
+def test_the_mean_leaves_out_frames_without_a_face() -> None:
+    assert mean_likeness((0.5, None, 1.0)) == 0.75
+    assert mean_likeness((None,)) is None
+
+
+def test_decay_is_the_fall_of_the_line() -> None:
+    assert likeness_decay((0.9, 0.8, 0.7)) == pytest.approx(0.2)
+    assert likeness_decay((0.9, None, 0.7)) == pytest.approx(0.2)  # time goes on in frames without a face
+    assert likeness_decay((None, 0.9, 0.8, None)) == pytest.approx(0.3)  # the line, carried on to both ends
+    assert likeness_decay((0.7, 0.8)) == pytest.approx(-0.1)
+    assert likeness_decay((0.9, 0.5, 0.9)) == pytest.approx(0.0)
+    assert likeness_decay((0.9, None)) is None
+    assert likeness_decay(()) is None
+
+
+def test_the_average_face_points_between_the_photos(example_references) -> None:
+    from dataclasses import replace
+
+    man, woman = example_references["man_1"], example_references["woman_1"]
+    assert average_face([man]) is man
+    both = average_face([man, replace(woman, embedding=woman.embedding * 3)])
+    to_man, to_woman = (cosine_similarity(both.embedding, each.embedding) for each in (man, woman))
+    assert to_man == pytest.approx(to_woman, abs=1e-5)  # the photos count alike, however long their embeddings are
+
+
+def test_distance_of_each_recogniser() -> None:
+    a, b = np.float32([1.0] + [0] * 127), np.float32([0, 2.0] + [0] * 126)
+    assert person_distance(a, b) == pytest.approx(np.sqrt(5))
+    assert person_distance(np.tile(a, 4), np.tile(b, 4)) == pytest.approx(1.0)
+
+
+def test_frames_are_embedded_one_by_one(examples, face_analyzer, example_references) -> None:
+    frames = iter([load_image(examples / "man_2.jpg"), np.zeros((64, 64, 3), np.uint8)])
+    found, missing = frame_embeddings(frames, face_analyzer)
+    np.testing.assert_array_equal(found, example_references["man_2"].embedding)
+    assert missing is None

@@ -8,7 +8,7 @@ import numpy as np
 import pytest
 
 from magicmirror.errors import JobCancelled
-from magicmirror.serving.likeness import likeness_level, mean_likeness, measure_likeness
+from magicmirror.serving.likeness import likeness_level, measure_likeness
 
 
 @pytest.mark.parametrize(
@@ -29,10 +29,6 @@ def test_levels_follow_the_recognisers_own_threshold(curve, level):
 
 def test_arcface_has_its_own_scale():
     assert likeness_level((0.6,), 512) == "close" and likeness_level((0.6,), 128) == "none"
-
-
-def test_the_mean_leaves_out_frames_without_a_face():
-    assert mean_likeness((0.5, None, 1.0)) == 0.75 and mean_likeness((None,)) is None
 
 
 def test_a_video_of_one_person_is_like_that_person_only(example_references, face_analyzer):

@@ -12,6 +12,7 @@ import pytest
 from gradio_client import Client, handle_file
 from gradio_client.exceptions import AppError
 
+from magicmirror.faces.selection import photo_record
 from magicmirror.media import read_settings, read_video, write_image
 from magicmirror.serving.fake_engine import FakeJob
 
@@ -36,8 +37,17 @@ def test_analyze_lists_the_faces_of_every_photo(connect, examples):
     )
     counts = [[face["index"] for face in photo["faces"]] for photo in answer["photos"]]
     assert counts == [[0, 1], [0]]
-    left, top, right, bottom = answer["photos"][0]["faces"][1]["box"]
+    left, top, right, bottom = answer["photos"][0]["faces"][1]["box_px"]
     assert 0 <= left < right and 0 <= top < bottom
+    assert [photo["chosen"] for photo in answer["photos"]] == [None, 0]
+    assert "2 faces of comparable size" in answer["photos"][0]["problem"] and not answer["photos"][1]["problem"]
+
+
+def test_analyze_names_the_photo_of_somebody_else(connect, examples):
+    client, _ = connect()
+    photos = [handle_file(examples / f"{name}.jpg") for name in ("two_people", "man_1", "woman_1", "man_1")]
+    (odd,) = client.predict(photos, api_name="/analyze")["mismatches"]  # the first photo awaits a choice
+    assert odd["photo"] == 2 and odd["distance"] > odd["limit"] == 0.6
 
 
 def test_generate_returns_video_and_settings(connect, examples):
@@ -159,7 +169,8 @@ def test_a_file_that_is_no_picture_is_refused(connect, tmp_path):
     with pytest.raises(AppError, match="not a picture"):
         client.predict([handle_file(fake)], api_name="/analyze")
     plain = write_image(np.full((64, 64, 3), 128, np.uint8), tmp_path / "plain.png")
-    assert client.predict([handle_file(plain)], api_name="/analyze") == {"photos": [{"faces": []}]}
+    answer = client.predict([handle_file(plain)], api_name="/analyze")
+    assert answer == {"photos": [photo_record(())], "mismatches": []}
     with pytest.raises(AppError, match="No face"):
         client.predict([handle_file(plain)], "a man", api_name="/generate")
 

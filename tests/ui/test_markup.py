@@ -13,6 +13,7 @@ import pytest
 from PIL import Image
 
 from magicmirror.serving.jobs import JobResult, JobStatus
+from magicmirror.types import QualityCheck
 from magicmirror.ui import markup, words
 from magicmirror.ui.photos import AnalysedPhoto
 
@@ -71,14 +72,37 @@ def test_the_picker_presses_the_chosen_face_and_shows_its_crop(example_reference
     assert np.abs(shown - woman.crop).mean() < 6 < np.abs(shown - man.crop).mean()
 
 
-def test_the_picker_asks_for_a_choice_and_warns_of_poor_faces(example_references):
-    man = example_references["man_1"]
+def test_the_picker_asks_for_a_choice_and_says_what_is_wrong(example_references):
+    man = replace(example_references["man_1"], checks=(QualityCheck("yaw", 3.0, 30.0, "deg", True),))
     assert words.CHOOSE_FACE in markup.face_picker([AnalysedPhoto((man, man))])
-    poor = replace(man, quality=0.1)
-    assert words.POOR_FACE in markup.face_picker([AnalysedPhoto((poor,), chosen=0)])
+    poor = replace(man, checks=(*man.checks, QualityCheck("size", 9.0, 20.0, "px", False, "Come <closer>.")))
+    assert "Come &lt;closer&gt;." in markup.face_picker([AnalysedPhoto((poor,), chosen=0)])
+    assert "closer" not in markup.face_picker([AnalysedPhoto((man, poor), chosen=0)])  # of the chosen face only
     good = markup.face_picker([AnalysedPhoto((man,), chosen=0)])
-    assert words.POOR_FACE not in good and words.CHOOSE_FACE not in good
-    assert words.NO_FACE in markup.face_picker([AnalysedPhoto(problem=words.NO_FACE)])
+    assert "mm-note" not in good and "mm-alert" not in good and words.CHOOSE_FACE not in good
+    assert "Nothing there." in markup.face_picker([AnalysedPhoto(problem="Nothing there.")])
+
+
+def test_a_photo_of_somebody_else_is_pointed_out(example_references):
+    man, woman = example_references["man_1"], example_references["woman_1"]
+    photos = [AnalysedPhoto((face,), chosen=0) for face in (man, woman, man)]
+    first, second, third = markup.face_picker(photos).split('<div class="mm-photo">')[1:]
+    assert "Another person" in second and "Another person" not in first + third
+    assert "Another person" not in markup.face_picker([photos[0], photos[2]])
+
+
+def test_the_page_says_what_python_says_of_a_photo_without_a_face(tmp_path):
+    from magicmirror.errors import NoFaceFound
+    from magicmirror.faces.selection import choose_face
+    from magicmirror.ui.photos import analyse_photo
+
+    class Blind:
+        def analyze(self, photo):
+            return ()
+
+    with pytest.raises(NoFaceFound) as caught:
+        choose_face(())
+    assert analyse_photo(Blind(), tmp_path / "any.png").problem == str(caught.value)
     assert words.NO_PHOTO in markup.face_picker([])
 
 
