@@ -1,0 +1,62 @@
+"""A hard picture gets its documented answer, and the same one from Python, command line, API and page."""
+
+from __future__ import annotations
+
+import json
+
+import numpy as np
+import pytest
+
+from magicmirror.errors import NoFaceFound, SeveralFaces
+from magicmirror.faces.selection import choose_face, photo_record
+from magicmirror.media import load_image, write_image
+from magicmirror.pipeline.profiles import find_profile
+from magicmirror.serving.local_engine import LocalEngine
+from magicmirror.serving.production import VideoMaker
+from magicmirror.serving.storage import ResultStorage
+from magicmirror.settings import Settings
+from magicmirror.ui.api import Api
+from magicmirror.ui.photos import analyse_photo
+from tests.hard_pictures import ANSWERS, hard_picture
+
+
+@pytest.fixture(scope="module")
+def engine(tmp_path_factory, face_analyzer):
+    """The real engine; no test of this file needs its weights."""
+    maker = VideoMaker(find_profile("preview", Settings()), analyzer=face_analyzer)
+    with_storage = LocalEngine(maker, ResultStorage(tmp_path_factory.mktemp("results"), 3600))
+    yield with_storage
+    with_storage.close()
+
+
+@pytest.mark.parametrize("name", ANSWERS)
+def test_the_answer_is_documented_and_the_same_everywhere(
+    name, command, examples, engine, face_analyzer, tmp_path, repository
+) -> None:
+    path = write_image(np.ascontiguousarray(hard_picture(name, examples)), tmp_path / f"{name}.png")
+    count, chosen = ANSWERS[name]
+    faces = face_analyzer.analyze(load_image(path))
+    record = photo_record(faces)
+    assert (len(faces), record["chosen"]) == (count, chosen)
+    if chosen is None:
+        with pytest.raises(SeveralFaces if count else NoFaceFound) as caught:
+            choose_face(faces)
+        assert record["problem"] == str(caught.value)
+
+    assert Api(engine).analyze([str(path)])["photos"] == [record]
+
+    on_page = analyse_photo(engine, path)
+    assert (len(on_page.faces), on_page.chosen, on_page.undecided) == (count, chosen, count > 0 and chosen is None)
+    assert on_page.problem == ("" if count else record["problem"])
+
+    done = command("faces", path, "--json")
+    if count:
+        assert done.returncode == 0
+        assert json.loads(done.stdout) == record
+    else:
+        assert done.returncode == 2 and done.stdout == ""
+        assert record["problem"] in done.stderr and done.stderr.count("\n") == 1
+
+    documented = (repository / "docs" / "faces.md").read_text(encoding="utf-8")
+    answer = f"{count} face{'' if count == 1 else 's'}, " + ("taken" if chosen == 0 else "none taken")
+    assert any(f"`{name}`" in line and answer in line for line in documented.splitlines())
