@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Callable
 from pathlib import Path
 
 import cv2
@@ -26,44 +27,51 @@ ANSWERS: dict[str, tuple[int, int | None]] = {
 
 
 def hard_picture(name: str, examples: Path) -> np.ndarray:
-    """Build the picture of that name, (H, W, 3) uint8 RGB."""
+    """Build the picture of that name, (H, W, 3) uint8 RGB, contiguous."""
 
     def face(who: str, side: int = 256) -> np.ndarray:
         return cv2.resize(load_image(examples / f"{who}.jpg"), (side, side), interpolation=cv2.INTER_AREA)
 
-    match name:
-        case "one":
-            return face("woman_2", 512)
-        case "two":
-            return load_image(examples / "two_people.jpg")
-        case "two_one_dominates":
-            picture = face("woman_1", 512)
-            picture[400:496, 8:104] = face("man_2", 96)
-            return picture
-        case "ten":
-            names = ("man_1", "man_2", "man_3", "woman_1", "woman_2", "woman_3", "older_man_1", "older_woman_1")
-            rows = [(*names[:5],), (*names[5:], "man_1", "woman_1")]
-            return np.concatenate([np.concatenate([face(who) for who in row], axis=1) for row in rows], axis=0)
-        case "nobody":
-            rows, columns = np.mgrid[:300, :400]
-            return np.stack([rows * 255 // 300, columns * 255 // 400, np.full_like(rows, 90)], axis=-1).astype(np.uint8)
-        case "left_half":
-            return face("man_1")[:, :128]
-        case "tiny":
-            picture = np.full((512, 512, 3), 128, np.uint8)
-            picture[230:266, 230:266] = face("man_1", 36)
-            return picture
-        case "profile":
-            from skimage.data import camera
+    build: dict[str, Callable[[], np.ndarray]] = {
+        "one": lambda: face("woman_2", 512),
+        "two": lambda: load_image(examples / "two_people.jpg"),
+        "two_one_dominates": lambda: _inside(face("woman_1", 512), face("man_2", 96), top=400, left=8),
+        "ten": lambda: _ten(face),
+        "nobody": _shades,
+        "left_half": lambda: face("man_1")[:, :128],
+        "tiny": lambda: _inside(np.full((512, 512, 3), 128, np.uint8), face("man_1", 36), top=230, left=230),
+        "profile": _profile,
+        "upside_down": lambda: face("woman_2")[::-1, ::-1],
+        "on_its_side": lambda: np.rot90(face("man_3")),
+        "drawn": _drawn,
+    }
+    return build[name]().copy()
 
-            return np.repeat(camera()[:400, :, None], 3, axis=2)  # a man behind a camera, seen from the side
-        case "upside_down":
-            return face("woman_2")[::-1, ::-1]
-        case "on_its_side":
-            return np.rot90(face("man_3"))
-        case "drawn":
-            return _drawn()
-    raise ValueError(name)
+
+def _inside(picture: np.ndarray, small: np.ndarray, top: int, left: int) -> np.ndarray:
+    """Put a small picture into a large one."""
+    picture[top : top + small.shape[0], left : left + small.shape[1]] = small
+    return picture
+
+
+def _ten(face: Callable[[str], np.ndarray]) -> np.ndarray:
+    """Ten portraits in two rows."""
+    names = ("man_1", "man_2", "man_3", "woman_1", "woman_2", "woman_3", "older_man_1", "older_woman_1")
+    rows = (names[:5], (*names[5:], "man_1", "woman_1"))
+    return np.concatenate([np.concatenate([face(who) for who in row], axis=1) for row in rows], axis=0)
+
+
+def _shades() -> np.ndarray:
+    """Smooth colours."""
+    rows, columns = np.mgrid[:300, :400]
+    return np.stack([rows * 255 // 300, columns * 255 // 400, np.full_like(rows, 90)], axis=-1).astype(np.uint8)
+
+
+def _profile() -> np.ndarray:
+    """A man behind a camera, seen from the side."""
+    from skimage.data import camera
+
+    return np.repeat(camera()[:400, :, None], 3, axis=2)
 
 
 def _drawn() -> np.ndarray:

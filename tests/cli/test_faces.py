@@ -48,7 +48,7 @@ def test_several_faces_say_that_one_must_be_chosen(command, examples):
 def test_no_face_no_picture_no_file(command, tmp_path):
     plain = write_image(np.full((128, 128, 3), 200, np.uint8), tmp_path / "plain.png")
     (tmp_path / "text.jpg").write_text("text")
-    for name, reason in ((plain, "no face"), (tmp_path / "text.jpg", "not a picture"), (tmp_path / "none.jpg", "none")):
+    for name, reason in ((plain, "No face"), (tmp_path / "text.jpg", "not a picture"), (tmp_path / "none.jpg", "none")):
         done = command("faces", name)
         assert done.returncode == 2 and done.stdout == ""
         assert done.stderr.count("\n") == 1 and reason in done.stderr

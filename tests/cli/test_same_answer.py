@@ -4,9 +4,9 @@ from __future__ import annotations
 
 import json
 
-import numpy as np
 import pytest
 
+from magicmirror.cli.main import main
 from magicmirror.errors import NoFaceFound, SeveralFaces
 from magicmirror.faces.selection import choose_face, photo_record
 from magicmirror.media import load_image, write_image
@@ -31,9 +31,9 @@ def engine(tmp_path_factory, face_analyzer):
 
 @pytest.mark.parametrize("name", ANSWERS)
 def test_the_answer_is_documented_and_the_same_everywhere(
-    name, command, examples, engine, face_analyzer, tmp_path, repository
+    name, capsys, examples, engine, face_analyzer, tmp_path, repository
 ) -> None:
-    path = write_image(np.ascontiguousarray(hard_picture(name, examples)), tmp_path / f"{name}.png")
+    path = write_image(hard_picture(name, examples), tmp_path / f"{name}.png")
     count, chosen = ANSWERS[name]
     faces = face_analyzer.analyze(load_image(path))
     record = photo_record(faces)
@@ -49,13 +49,13 @@ def test_the_answer_is_documented_and_the_same_everywhere(
     assert (len(on_page.faces), on_page.chosen, on_page.undecided) == (count, chosen, count > 0 and chosen is None)
     assert on_page.problem == ("" if count else record["problem"])
 
-    done = command("faces", path, "--json")
+    status = main(["faces", str(path), "--json"])
+    printed = capsys.readouterr()
     if count:
-        assert done.returncode == 0
-        assert json.loads(done.stdout) == record
+        assert status == 0 and json.loads(printed.out) == record
     else:
-        assert done.returncode == 2 and done.stdout == ""
-        assert record["problem"] in done.stderr and done.stderr.count("\n") == 1
+        assert status == 2 and printed.out == ""
+        assert record["problem"] in printed.err and printed.err.count("\n") == 1
 
     documented = (repository / "docs" / "faces.md").read_text(encoding="utf-8")
     answer = f"{count} face{'' if count == 1 else 's'}, " + ("taken" if chosen == 0 else "none taken")
