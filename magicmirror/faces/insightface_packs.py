@@ -16,6 +16,7 @@ import subprocess
 import sys
 import tempfile
 import time
+import uuid
 import zipfile
 import zlib
 from collections.abc import Iterator
@@ -186,9 +187,11 @@ def _staging(place: Path) -> Iterator[Path]:
     from filelock import FileLock
 
     place.parent.mkdir(parents=True, exist_ok=True)
-    staging = place.with_name(f".{place.name}.partial")
+    # Under a name of its own: a killed process may leave a download that still writes to its folder.
+    staging = place.with_name(f".{place.name}.{uuid.uuid4().hex}.partial")
     with FileLock(place.with_name(f".{place.name}.lock")):
-        shutil.rmtree(staging, ignore_errors=True)  # of a process that was killed
+        for left in place.parent.glob(f".{place.name}.*.partial"):
+            shutil.rmtree(left, ignore_errors=True)
         staging.mkdir()
         try:
             yield staging
