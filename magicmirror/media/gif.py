@@ -40,7 +40,7 @@ def write_gif(video: GeneratedVideo, path: str | os.PathLike[str]) -> Path:
     if rate > MAX_GIF_FPS:
         raise VideoError(f"A GIF shows at most {MAX_GIF_FPS} frames per second, got {video.fps}.", "Write an mp4.")
     sidecar = sidecar_text(video, frames)
-    with complete_files((path, sidecar_path(path)), VideoError, frames.nbytes // 3) as (partial, partial_json):
+    with complete_files((path, sidecar_path(path)), VideoError, frames.nbytes // 2) as (partial, partial_json):
         partial_json.write_text(sidecar, encoding="utf-8")
         encode_frames(frames, rate, ("-filter_complex", _PALETTE, "-fps_mode", "passthrough", "-f", "gif"), partial)
         _check_written(partial, frames, rate)
