@@ -36,7 +36,8 @@ def cold_start_s() -> float:
 
 def warm_stages_s(runs: int) -> dict[str, float]:
     """Median seconds of every stage of a warm generation."""
-    from magicmirror.faces.analyzer import choose_face, create_face_analyzer
+    from magicmirror.faces.analyzer import create_face_analyzer
+    from magicmirror.faces.selection import choose_face
     from magicmirror.media import load_image
     from magicmirror.pipeline.loading import generate, load_pipeline
     from magicmirror.pipeline.profiles import find_profile

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import importlib.util
+import io
 import subprocess
 import sys
 from concurrent.futures import ThreadPoolExecutor
@@ -11,6 +12,7 @@ import cv2
 import dlib
 import numpy as np
 import pytest
+from PIL import Image
 
 from magicmirror.errors import ConfigError, SeveralFaces, WeightsError
 from magicmirror.faces.analyzer import photo_sha256
@@ -166,3 +168,31 @@ def test_the_weights_package_is_never_imported() -> None:
     )
     printed = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=True).stdout
     assert printed.split() == ["True", "False"]
+
+
+# EXIF orientation -> how an upright picture is stored.
+STORED = {
+    1: lambda upright: upright,
+    2: lambda upright: upright[:, ::-1],
+    3: lambda upright: upright[::-1, ::-1],
+    4: lambda upright: upright[::-1],
+    5: lambda upright: upright.transpose(1, 0, 2),
+    6: lambda upright: np.rot90(upright, 1),
+    7: lambda upright: upright[::-1, ::-1].transpose(1, 0, 2),
+    8: lambda upright: np.rot90(upright, -1),
+}
+
+
+@pytest.mark.parametrize("orientation", STORED)
+def test_all_orientations_of_a_photo_give_the_same_embedding(
+    orientation, examples, face_analyzer, example_references
+) -> None:
+    upright = load_image(examples / "woman_3.jpg")
+    exif = Image.Exif()
+    exif[0x0112] = orientation
+    stored = Image.fromarray(STORED[orientation](upright).copy())
+    for kind, options, allowed in (("PNG", {}, 0.0), ("JPEG", {"quality": 95, "subsampling": 0}, 0.1)):
+        file = io.BytesIO()
+        stored.save(file, kind, exif=exif, **options)
+        (found,) = face_analyzer.analyze(load_image(file.getvalue()))
+        assert np.linalg.norm(found.embedding - example_references["woman_3"].embedding) <= allowed
