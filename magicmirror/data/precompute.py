@@ -20,7 +20,6 @@ from __future__ import annotations
 import hashlib
 import json
 import logging
-import os
 from collections.abc import Callable, Sequence
 from dataclasses import asdict, dataclass
 from pathlib import Path
@@ -38,7 +37,7 @@ from magicmirror.data.manifest import PortraitRecord
 from magicmirror.data.motion import ClipSpec
 from magicmirror.errors import ConfigError
 from magicmirror.faces.alignment import align_head
-from magicmirror.media import load_image
+from magicmirror.media import complete_file, load_image
 from magicmirror.types import UInt8Array
 
 logger = logging.getLogger(__name__)
@@ -184,11 +183,11 @@ def precompute_shard(
     tensors["crops"] = torch.from_numpy(crops)
     flat = embedder.embed_aligned(crops.reshape(-1, *crops.shape[2:]))
     tensors["embeddings"] = torch.from_numpy(flat.reshape(*crops.shape[:2], -1).astype(np.float32))
-    _write_atomically(path.with_suffix(".jsonl"), "".join(json.dumps(line) + "\n" for line in lines).encode())
+    with complete_file(path.with_suffix(".jsonl"), ConfigError) as partial:
+        partial.write_text("".join(json.dumps(line) + "\n" for line in lines), encoding="utf-8")
     # The tensors come last: their file means that the shard is complete.
-    partial = path.with_name(f".{path.name}.{os.getpid()}.partial")
-    save_file(tensors, partial, metadata={"format_version": str(FORMAT_VERSION)})
-    os.replace(partial, path)
+    with complete_file(path, ConfigError) as partial:
+        save_file(tensors, partial, metadata={"format_version": str(FORMAT_VERSION)})
     return True
 
 
@@ -281,7 +280,8 @@ def _check_plan(out: Path, plan: dict[str, Any]) -> None:
     """Write the plan of a new folder, or compare it with the one that is there."""
     path = out / PLAN_FILE
     if not path.exists():
-        _write_atomically(path, (json.dumps(plan, indent=2) + "\n").encode())
+        with complete_file(path, ConfigError) as partial:
+            partial.write_text(json.dumps(plan, indent=2) + "\n", encoding="utf-8")
         return
     there = json.loads(path.read_text(encoding="utf-8"))
     differing = sorted(key for key in plan if plan[key] != there.get(key))
@@ -289,9 +289,3 @@ def _check_plan(out: Path, plan: dict[str, Any]) -> None:
         raise ConfigError(
             f'The folder "{out}" was begun with another {", ".join(differing)}.', "Choose another folder, or delete it."
         )
-
-
-def _write_atomically(path: Path, data: bytes) -> None:
-    partial = path.with_name(f".{path.name}.{os.getpid()}.partial")
-    partial.write_bytes(data)
-    os.replace(partial, path)

@@ -79,21 +79,26 @@ def complete_files(
 
 
 @contextmanager
-def complete_folder(path: Path, error_type: type[MagicMirrorError], needed_bytes: int = 0) -> Iterator[Path]:
+def complete_folder(
+    path: Path, error_type: type[MagicMirrorError], needed_bytes: int = 0, replace: bool = False
+) -> Iterator[Path]:
     """Give an empty hidden folder beside ``path``, and move it there once all in it is complete and on disk.
 
     Args:
-        path: Final name; nothing, or an empty folder, may be there when the block ends.
+        path: Final name.
         error_type: What to raise when writing fails.
         needed_bytes: About how much will be written; stated when the disk is full.
+        replace: Whether a folder that is there, with all in it, makes way. No system call exchanges folders
+            everywhere, so a process that is killed just then leaves nothing under the name. Otherwise nothing, or an
+            empty folder, may be there.
 
     Yields:
         Where to write.
 
     Raises:
-        MagicMirrorError: Of ``error_type``, as in ``complete_file``; also when ``path`` is there and not empty.
+        MagicMirrorError: Of ``error_type``, as in ``complete_file``; also when something is in the way.
     """
-    partial = hidden_name(path)
+    partial, old = hidden_name(path), hidden_name(path)
     try:
         with _reported(path, error_type, needed_bytes):
             partial.mkdir()
@@ -101,11 +106,14 @@ def complete_folder(path: Path, error_type: type[MagicMirrorError], needed_bytes
             for entry in partial.rglob("*"):
                 if entry.is_file():
                     _flush_to_disk(entry)
-            if path.is_dir():
+            if replace and path.is_dir():
+                os.replace(path, old)
+            elif path.is_dir():
                 path.rmdir()  # not every system moves a folder over an empty one
             os.replace(partial, path)
     finally:
         _remove(partial)
+        _remove(old)
 
 
 def check_target(path: Path, error_type: type[MagicMirrorError], as_folder: bool = False) -> None:

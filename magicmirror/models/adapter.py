@@ -13,7 +13,7 @@ from __future__ import annotations
 
 import json
 import os
-from collections.abc import Callable, Mapping
+from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
 
@@ -22,6 +22,7 @@ from safetensors.torch import save_file
 from torch import Tensor, nn
 
 from magicmirror.errors import WeightsError
+from magicmirror.media import complete_files
 
 WEIGHTS_FILE = "magicmirror_adapter.safetensors"
 CONFIG_FILE = "magicmirror_adapter.json"
@@ -35,12 +36,15 @@ _SHOWN = 3  # names or settings in one message
 def save_adapter(
     folder: str | os.PathLike[str], modules: Mapping[str, nn.Module], config: Mapping[str, Any] | None = None
 ) -> None:
-    """Write an adapter; each of the two files appears complete or not at all.
+    """Write an adapter; each of the two files appears complete or not at all, and never beside that of another adapter.
 
     Args:
         folder: Made if needed; files of an older adapter are replaced.
         modules: Part -> module: ``transformer``, ``face_perceiver``, ``identity_fusion``, or some of them.
         config: Record of the writer (base model, recipe, step), kept as JSON under ``config`` and never checked.
+
+    Raises:
+        WeightsError: When they cannot be written; nothing new is left then.
     """
     folder = Path(folder)
     folder.mkdir(parents=True, exist_ok=True)
@@ -53,8 +57,14 @@ def save_adapter(
     }
     text = json.dumps(description, indent=2) + "\n"  # before any file is touched: it may not be JSON
     tensors = {name: value.detach().contiguous().cpu() for name, value in _tensors(modules).items()}
-    _write(folder / WEIGHTS_FILE, lambda path: save_file(tensors, str(path), metadata={"format": "pt"}))
-    _write(folder / CONFIG_FILE, lambda path: path.write_text(text, encoding="utf-8"))
+    with complete_files((folder / WEIGHTS_FILE, folder / CONFIG_FILE), WeightsError) as (weights, description_file):
+        try:
+            save_file(tensors, str(weights), metadata={"format": "pt"})
+        except SafetensorError as error:  # it reports a full disk this way
+            raise WeightsError(
+                f"{weights} cannot be written: {error}.", "Free space, or choose another folder."
+            ) from error
+        description_file.write_text(text, encoding="utf-8")
 
 
 def load_adapter(folder: str | os.PathLike[str], modules: Mapping[str, nn.Module]) -> None:
@@ -178,15 +188,3 @@ def _check_names(path: Path, found: set[str], expected: set[str]) -> None:
             f"unknown {unknown[:_SHOWN]} ({len(unknown)}).",
             f"Expected exactly the {len(expected)} tensors of this model's adapter.",
         )
-
-
-def _write(path: Path, write: Callable[[Path], object]) -> None:
-    """Write beside ``path`` and move it there once it is complete and on disk."""
-    partial = path.with_name(f".{path.name}.{os.getpid()}.partial")
-    try:
-        write(partial)
-        with partial.open("rb+") as written:
-            os.fsync(written.fileno())
-        os.replace(partial, path)
-    finally:
-        partial.unlink(missing_ok=True)

@@ -81,6 +81,18 @@ def test_a_folder_appears_with_everything_in_it(tmp_path) -> None:
     assert names(tmp_path) == ["empty", "frames"]
 
 
+def test_a_folder_makes_way_only_where_that_is_asked_for(tmp_path) -> None:
+    final = tmp_path / "step-1"
+    for text in ("first", "second"):
+        with complete_folder(final, WeightsError, replace=True) as partial:
+            (partial / text).write_text(text)
+        assert names(final) == [text]
+    with pytest.raises(RuntimeError), complete_folder(final, WeightsError, replace=True) as partial:
+        raise RuntimeError
+    assert names(final) == ["second"]
+    assert names(tmp_path) == ["step-1"]
+
+
 def test_unusable_names_are_refused_with_their_reason(tmp_path) -> None:
     (tmp_path / "folder").mkdir()
     (tmp_path / "file").write_text("")

@@ -1,5 +1,6 @@
 """Adapter files: exact round trips, only what belongs in them, and refusals that change nothing."""
 
+import errno
 import json
 import os
 
@@ -187,10 +188,10 @@ def test_failed_write_keeps_the_old_adapter_and_leaves_no_rubbish(tiny, saved, m
     def full_disk(tensors, filename, metadata=None):
         with open(filename, "wb") as file:
             file.write(b"half")
-        raise OSError("No space left on device")
+        raise OSError(errno.ENOSPC, "No space left on device")
 
     monkeypatch.setattr(adapter, "save_file", full_disk)
-    with pytest.raises(OSError, match="No space left"):
+    with pytest.raises(WeightsError, match="disk is full"):
         save_adapter(saved, tiny.adapter_modules(30))
     assert {path.name: path.read_bytes() for path in saved.iterdir()} == before
 
