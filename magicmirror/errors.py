@@ -4,7 +4,15 @@
 
     MagicMirrorError
     ├── UserInputError            the person who asked can mend it; CLI exit status 2
-    │   ├── ImageError            a picture cannot be read or is over a limit
+    │   ├── ImageError            a picture cannot be read or written
+    │   │   ├── EmptyImage        the file has no bytes
+    │   │   ├── ImageFileTooLarge the file has too many bytes
+    │   │   ├── ImageTooLarge     too many pixels, or a side that is too long
+    │   │   │   └── CostlyImage   a small file that would cost far too much memory or time to decode
+    │   │   ├── TruncatedImage    the file ends before the picture does
+    │   │   ├── DamagedImage      the file contradicts its own format
+    │   │   ├── MislabelledImage  the name ends in one picture format, the content is something else
+    │   │   └── UnsupportedImage  a format, or a kind of a format, that is not read
     │   ├── FaceError
     │   │   ├── NoFaceFound       no face in a reference photo
     │   │   └── SeveralFaces      several comparable faces and no choice given
@@ -42,7 +50,39 @@ class UserInputError(MagicMirrorError):
 
 
 class ImageError(UserInputError):
-    """A picture cannot be read, or is over a limit."""
+    """A picture cannot be read or written."""
+
+
+class EmptyImage(ImageError):
+    """The picture file has no bytes."""
+
+
+class ImageFileTooLarge(ImageError):
+    """The picture file has more bytes than are accepted."""
+
+
+class ImageTooLarge(ImageError):
+    """The picture has more pixels, or a longer side, than are accepted."""
+
+
+class CostlyImage(ImageTooLarge):
+    """The file is built so that decoding it would cost far more memory or time than its picture is worth."""
+
+
+class TruncatedImage(ImageError):
+    """The file ends before its picture does."""
+
+
+class DamagedImage(ImageError):
+    """The file contradicts its own format."""
+
+
+class MislabelledImage(ImageError):
+    """The name of the file ends in one picture format, and the content is something else."""
+
+
+class UnsupportedImage(ImageError):
+    """The content is of a format, or of a kind of a format, that is not read."""
 
 
 class FaceError(UserInputError):

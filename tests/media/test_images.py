@@ -109,7 +109,7 @@ def test_what_is_no_picture_is_refused(tmp_path) -> None:
     cases = {
         "empty": b"",
         "not a picture": b"%PDF-1.4 hello",
-        "damaged or truncated": jpeg[: len(jpeg) // 2],
+        "is truncated": jpeg[: len(jpeg) // 2],
     }
     for message, data in cases.items():
         with pytest.raises(ImageError, match=message) as caught:
@@ -121,7 +121,7 @@ def test_what_is_no_picture_is_refused(tmp_path) -> None:
             load_image(path)
     with pytest.raises(ImageError, match="no picture"):
         load_image(tmp_path / "missing.jpg")
-    with pytest.raises(ImageError, match="no picture"):
+    with pytest.raises(ImageError, match="a folder, not a picture"):
         load_image(tmp_path)
 
 
