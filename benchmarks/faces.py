@@ -3,10 +3,9 @@
     python benchmarks/faces.py --portraits FOLDER [--limit 300] [--side 512]
 
 Portraits are taken in the order of their names' hashes and scaled to ``--side`` px. The peer is what the package
-``face_recognition`` does: HOG detector, 5-point landmarks, 128-d embedding, called by hand on the same picture; both are
-timed in turn, picture by picture, in one thread. Time grows with the pixels of the picture up to 1280 px a side (search)
-and with the number of faces (embedding, 0.07 s each on the machine of ``docs/faces.md``), and not with the size of
-larger pictures, except for one reduction of theirs.
+``face_recognition`` does: HOG detector, 5-point landmarks, 128-d embedding, called by hand on the same picture. Both
+are timed in turn, picture by picture, in one thread. Time grows with the pixels of the picture up to 1280 px a side
+(search) and with the number of faces (embedding); larger pictures cost one reduction more.
 """
 
 from __future__ import annotations
