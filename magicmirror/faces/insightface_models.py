@@ -79,6 +79,8 @@ def load_face_analysis(pack: str, root: Path, device: str) -> Any:
     folder = ensure_pack(pack, root)
     options = onnxruntime.SessionOptions()
     options.log_severity_level = FATAL  # what fails is raised as well
+    # Threads that wait by spinning take the cores from the video model: twice the CPU time where cores are shared.
+    options.add_session_config_entry("session.intra_op.allow_spinning", "0")
     # insightface calls a function of scikit-image that warns each time; this is not the caller's business.
     warnings.filterwarnings("ignore", category=FutureWarning, module=r"insightface\.")
     try:

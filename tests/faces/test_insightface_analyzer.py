@@ -136,12 +136,13 @@ def test_faces_in_pictures_of_any_size(height, width, marker, analyzer) -> None:
 
 
 def test_a_face_that_both_looks_see_is_one_and_the_finer_counts(analyzer) -> None:
-    # At 640 px a face of its own (stride 32), at 128 px a coarser one (stride 16) over the same place.
-    picture = cv2.resize(marker_picture(128, 128, (64, 64, 16)), (640, 640), interpolation=cv2.INTER_NEAREST)
-    picture[320:400, 320:400] = 128
-    picture[320:400, 352:384] = marker_picture(80, 32, (0, 0, 32))
+    analyzer.analyze(marker_picture(64, 64))  # loads it
+    # 36 px: one cell of 32 px at 640 px, and at 128 px one of 8 px, which is 40 px of the picture.
+    picture = marker_picture(640, 640, (320, 320, 36))
+    boxes, _ = analyzer._analysis.det_model.detect(np.ascontiguousarray(picture[..., ::-1]), input_size=(128, 128))
+    assert tuple(boxes[0, :4]) == pytest.approx(expected_box(320, 320, 40), abs=1e-3)
     (face,) = analyzer.analyze(picture)
-    assert box_of(face) == pytest.approx(expected_box(352, 320, 32), abs=1e-3)
+    assert box_of(face) == pytest.approx(expected_box(320, 320, 32), abs=1e-3)
 
 
 def test_a_tiny_face_is_found_in_the_thorough_search_only(analyzer) -> None:
@@ -172,12 +173,17 @@ def test_strips_and_dots_have_no_face(shape, analyzer) -> None:
     assert analyzer.analyze(np.random.default_rng(0).integers(0, 256, shape, dtype=np.uint8)) == ()
 
 
-def test_a_detector_of_one_size_is_used_at_that_size(tmp_path) -> None:
+def test_a_detector_of_one_size_is_used_once_at_that_size(tmp_path) -> None:
     write_pack(tmp_path / "models" / "buffalo_l", fixed_input=320)
     analyzer = InsightFaceAnalyzer(root=tmp_path)
     (face,) = analyzer.analyze(marker_picture(640, 640, (320, 192, 64)))
     assert box_of(face) == pytest.approx(expected_box(320, 192, 64), abs=1.0)
     assert analyzer.analyze(marker_picture(1280, 1280, (640, 320, 8))) == ()
+    asked = []
+    detect = analyzer._analysis.det_model.detect
+    analyzer._analysis.det_model.detect = lambda *args, **options: asked.append(options) or detect(*args, **options)
+    analyzer.analyze(marker_picture(640, 640), thorough=False)
+    assert len(asked) == 1
 
 
 def test_mean_face_is_insightfaces_in_the_stated_order() -> None:
