@@ -29,7 +29,7 @@ def main():
     parser.add_argument("--fill", action="store_true")
     parser.add_argument("--user", type=int)
     args = parser.parse_args()
-    noise = np.random.default_rng(0).integers(0, 256, (24, 256, 256, 3), dtype=np.uint8)
+    noise = np.random.default_rng(0).integers(0, 256, (12, 256, 256, 3), dtype=np.uint8)
     video = GeneratedVideo(noise, 8, {"seed": 0})
     os.chdir(args.folder)  # the way to the folder may be closed to another user
     if args.fill:
