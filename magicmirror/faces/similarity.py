@@ -16,8 +16,8 @@ SAME_PERSON_DISTANCE = 0.6
 """dlib's published threshold: two photos with a smaller Euclidean distance show the same person."""
 
 ARCFACE_SIZE = 512
-ARCFACE_SAME_PERSON_COSINE = 0.3
-"""ArcFace embeddings of one person in unlike photos have a larger cosine than this, those of strangers stay near 0."""
+ARCFACE_SAME_PERSON_COSINE = 0.4
+"""insightface's own default threshold: embeddings of one person have a larger cosine, those of strangers are near 0."""
 
 
 def cosine_similarity(first: Float32Array, second: Float32Array) -> float:
