@@ -58,7 +58,7 @@ class FaceBox:
         return max(self.width, 0.0) * max(self.height, 0.0)
 
 
-QualityName = Literal["size", "sharpness", "exposure", "yaw", "pitch", "roll", "border", "eyes"]
+QualityName = Literal["size", "sharpness", "exposure", "highlights", "yaw", "pitch", "roll", "border", "eyes"]
 
 
 @dataclass(frozen=True)
@@ -69,7 +69,7 @@ class QualityCheck:
         name: What was measured, see ``faces.quality``.
         value: The measured number.
         limit: The number that it was compared with, in the same unit.
-        unit: ``px``, ``deg`` or, for shares and plain numbers, empty.
+        unit: ``px``, ``deg``, ``grey levels`` or, for shares and plain numbers, empty.
         passed: Whether the value is good enough.
         remedy: One plain sentence: what is wrong and what to do about it; empty when passed.
     """

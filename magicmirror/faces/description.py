@@ -8,7 +8,7 @@ from dataclasses import dataclass
 import numpy as np
 
 from magicmirror.faces.alignment import align_head
-from magicmirror.faces.quality import face_quality
+from magicmirror.faces.quality import face_quality, quality_report
 from magicmirror.types import FaceBox, FaceReference, Float32Array, LandmarkScheme, UInt8Array
 
 SAME_FACE_OVERLAP = 0.3
@@ -51,6 +51,7 @@ def describe_face(
         The described face.
     """
     crop = align_head(image, found.landmarks, scheme, crop_size_px)
+    checks = quality_report(image, crop, found.landmarks, scheme)
     return FaceReference(
         box=found.box,
         landmarks=found.landmarks,
@@ -58,8 +59,9 @@ def describe_face(
         crop=crop,
         embedding=embedding,
         score=found.score,
-        quality=face_quality(crop, found.landmarks, scheme),
+        quality=face_quality(checks),
         photo_sha256=photo_hash,
+        checks=checks,
     )
 
 

@@ -18,7 +18,6 @@ from magicmirror.errors import ConfigError, SeveralFaces, WeightsError
 from magicmirror.faces.analyzer import photo_sha256
 from magicmirror.faces.dlib_analyzer import DlibFaceAnalyzer, face_chip, template_landmarks_px
 from magicmirror.faces.dlib_search import weights_path
-from magicmirror.faces.quality import face_quality
 from magicmirror.faces.selection import choose_face
 from magicmirror.media import load_image
 
@@ -132,16 +131,6 @@ def test_threads_share_one_analyzer(examples) -> None:
         (alone,) = analyzer.analyze(photo)
         np.testing.assert_array_equal(found.embedding, alone.embedding)
         np.testing.assert_array_equal(found.landmarks, alone.landmarks)
-
-
-def test_quality_falls_with_blur_and_with_size(face_analyzer, examples, example_references) -> None:
-    sharp = example_references["man_2"]
-    assert sharp.quality == 1.0
-    blurred = cv2.GaussianBlur(sharp.crop, (0, 0), 3)
-    assert face_quality(blurred, sharp.landmarks, "dlib5") < 0.5
-    # Eyes 60 px apart at 256 px, so 15 px at 64: 15 / 40.
-    assert face_quality(sharp.crop, sharp.landmarks / 4, "dlib5") == pytest.approx(0.375, abs=0.06)
-    assert face_quality(np.zeros_like(sharp.crop), sharp.landmarks, "dlib5") == 0.05
 
 
 def test_arguments_out_of_range_are_refused() -> None:
