@@ -1,26 +1,61 @@
 """``train``: run a recipe of the trainer, or go on with it; the same command resumes after an interruption.
 
 python -m magicmirror train joint --data shards/ --start runs/tower/pipeline --output runs/joint
+accelerate launch -m magicmirror train cogvideox_5b_stage1 --data shards/ --start CogVideoX-5b/ \
+    --face-encoder photomaker-v2.bin --output runs/stage1
 """
 
 from __future__ import annotations
 
 import argparse
 from pathlib import Path
+from typing import TYPE_CHECKING
+
+if TYPE_CHECKING:
+    from magicmirror.training.recipes import Recipe
+
+_NAMES = (
+    "vae, tower, joint, likeness, base, stage1_images, stage2_videos, cogvideox_5b_stage1 or cogvideox_5b_stage2 "
+    "(magicmirror/training/recipes.py)"
+)
+_SETTINGS = ("seed", "max_steps", "micro_batch", "checkpoint_steps", "validation_steps", "log_steps", "mixed_precision")
 
 
 def add_arguments(parser: argparse.ArgumentParser) -> None:
     """Add the arguments of ``train``."""
-    parser.add_argument("recipe", metavar="RECIPE", help="tower, joint or likeness (magicmirror/training/recipes.py)")
-    parser.add_argument("--data", type=Path, action="append", required=True, metavar="DIR", help="shards of `prepare`")
-    parser.add_argument("--output", type=Path, required=True, metavar="DIR", help="gets checkpoints and pipeline")
-    parser.add_argument("--start", type=Path, metavar="DIR", help="saved pipeline to start from")
-    parser.add_argument("--vae", type=Path, metavar="DIR", help="without --start: trained VAE for new networks")
-    parser.add_argument("--tokenizer", type=Path, metavar="DIR", help="without --start: tokenizer for new networks")
-    parser.add_argument("--max-steps", type=int, metavar="N", help="in place of the recipe's")
-    parser.add_argument("--max-hours", type=float, metavar="H", help="stop with a checkpoint after this wall time")
-    parser.add_argument("--seed", type=int, default=0, help="of weights, noise and data order (default: 0)")
-    parser.add_argument("--allow-incomplete", action="store_true", help="train on the shards that are there already")
+    parser.add_argument("recipe", metavar="RECIPE", help=_NAMES)
+    parser.add_argument(
+        "--data",
+        type=Path,
+        action="append",
+        required=True,
+        metavar="PATH",
+        help="folder of shards of `prepare`; for the recipe vae its manifest.jsonl",
+    )
+    parser.add_argument("--output", type=Path, required=True, metavar="DIR", help="gets checkpoints and networks")
+    start = parser.add_argument_group("what to start from (magicmirror/training/start.py says which recipe takes what)")
+    start.add_argument("--start", metavar="DIR", help="saved pipeline; for CogVideoX-5B the stock folder or hub id")
+    start.add_argument("--vae", type=Path, metavar="DIR", help="trained VAE for new networks, or for the recipe vae")
+    start.add_argument("--tokenizer", type=Path, metavar="DIR", help="tokenizer for new networks")
+    start.add_argument("--face-encoder", metavar="PATH", help="PhotoMaker-V2's file, its folder or hub id")
+    start.add_argument("--adapter", metavar="DIR", help="adapter of stage 1, for stage 2 of CogVideoX-5B")
+    start.add_argument("--portraits", type=Path, metavar="DIR", help="pictures of the manifest, for the recipe vae")
+    start.add_argument("--allow-incomplete", action="store_true", help="train on the shards that are there already")
+    settings = parser.add_argument_group("settings in place of the recipe's")
+    settings.add_argument("--max-steps", type=int, metavar="N", help="optimiser steps")
+    settings.add_argument("--seed", type=int, help="of weights, noise and data order (default: 0)")
+    settings.add_argument("--micro-batch", type=int, metavar="N", help="samples a process takes at once")
+    settings.add_argument("--checkpoint-steps", type=int, metavar="N", help="steps between checkpoints")
+    settings.add_argument("--validation-steps", type=int, metavar="N", help="steps between validation pictures")
+    settings.add_argument("--log-steps", type=int, metavar="N", help="steps between log lines")
+    settings.add_argument("--mixed-precision", choices=("no", "bf16"), help="precision of the arithmetic")
+    settings.add_argument(
+        "--gradient-checkpointing",
+        action=argparse.BooleanOptionalAction,
+        help="compute activations twice rather than keep them",
+    )
+    parser.add_argument("--max-hours", type=float, metavar="H", help="stop, with a checkpoint, within this wall time")
+    parser.add_argument("--tensorboard", action="store_true", help="write curves to DIR/curves")
     parser.add_argument("--dry-run", action="store_true", help="do two steps, write nothing, and say what they took")
 
 
@@ -37,35 +72,52 @@ def run(args: argparse.Namespace) -> int:
         MagicMirrorError: When recipe, data or start are unusable, or the loss diverges.
     """
     import logging
-    from dataclasses import replace
+    import os
 
     from magicmirror.errors import ConfigError
+
+    first = os.environ.get("RANK", "0") == "0"  # set by `accelerate launch` where several processes train
+    logging.getLogger("magicmirror").setLevel(logging.INFO if first else logging.WARNING)
+    recipe = _recipe(args)
+    if args.max_hours is not None and not args.max_hours > 0:
+        raise ConfigError(f"--max-hours must be positive, got {args.max_hours}.")
+
+    from magicmirror.training.run import dry_run, train
+    from magicmirror.training.start import StartPaths, load_start, load_vae_start
+
+    paths = StartPaths(args.start, args.vae, args.tokenizer, args.face_encoder, args.adapter)
+    _hide_progress_bars()
+    networks = load_vae_start(recipe, paths) if recipe.objective == "vae" else load_start(recipe, paths)
+    if args.dry_run:
+        text = dry_run(recipe, args.data, networks, args.output, args.allow_incomplete, args.portraits)
+        if first:
+            print(text)
+        return 0
+    folder = train(
+        recipe,
+        args.data,
+        networks,
+        args.output,
+        args.max_hours,
+        args.allow_incomplete,
+        args.portraits,
+        args.tensorboard,
+    )
+    if first:
+        print(f"saved {folder}")
+    return 0
+
+
+def _recipe(args: argparse.Namespace) -> Recipe:
+    """The recipe with the settings of the command line."""
+    from dataclasses import replace
+
     from magicmirror.training.recipes import find_recipe
 
-    logging.getLogger("magicmirror").setLevel(logging.INFO)
     recipe = find_recipe(args.recipe)
-    changes = {"seed": args.seed, **({"max_steps": args.max_steps} if args.max_steps is not None else {})}
-    recipe = replace(recipe, config=replace(recipe.config, **changes))
-    if args.start is None and (args.vae is None or args.tokenizer is None):
-        raise ConfigError("There are no networks to start from.", "Give --start, or --vae and --tokenizer.")
-
-    import torch
-
-    from magicmirror.pipeline.pipeline import MagicMirrorPipeline
-    from magicmirror.training.networks import fresh_pipeline
-    from magicmirror.training.run import dry_run, train
-
-    _hide_progress_bars()
-    if args.start is not None:
-        # Said aloud, because transformers takes the precision of the file, and a finished run's file is in half.
-        pipeline = MagicMirrorPipeline.from_pretrained(args.start, dtype=torch.float32)
-    else:
-        pipeline = fresh_pipeline(recipe.config.preset, args.vae, args.tokenizer, args.seed)
-    if args.dry_run:
-        print(dry_run(recipe, args.data, pipeline, args.output, args.allow_incomplete))
-        return 0
-    print(f"saved {train(recipe, args.data, pipeline, args.output, args.max_hours, args.allow_incomplete)}")
-    return 0
+    names = (*_SETTINGS, "gradient_checkpointing")
+    changes = {name: getattr(args, name) for name in names if getattr(args, name) is not None}
+    return replace(recipe, config=replace(recipe.config, **changes))
 
 
 def _hide_progress_bars() -> None:

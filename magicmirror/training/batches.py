@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Sequence
+from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
 
@@ -15,7 +15,7 @@ from magicmirror.pipeline.conditioning import fusion_position
 from magicmirror.pipeline.person_word import find_person_word
 from magicmirror.pipeline.pipeline import MagicMirrorPipeline
 from magicmirror.training.config import TrainingConfig
-from magicmirror.training.trainer import Batch
+from magicmirror.training.parts import WHOLE, Batch, BatchSource, Part, take
 
 
 def text_batch(tokenizer: Any, captions: Sequence[str], length: int) -> tuple[Tensor, list[int]]:
@@ -38,7 +38,7 @@ def text_batch(tokenizer: Any, captions: Sequence[str], length: int) -> tuple[Te
 
 def identity_batches(
     pipeline: MagicMirrorPipeline, folders: Sequence[Path], config: TrainingConfig, allow_incomplete: bool
-) -> Callable[[int], Batch]:
+) -> BatchSource:
     """Batches for ``IdentityVideoObjective``: a step takes either stills or clips.
 
     Args:
@@ -48,22 +48,18 @@ def identity_batches(
         allow_incomplete: Take what is there while shards are still being computed.
 
     Returns:
-        The batch of a step.
+        The batch of a step, or a part of it.
     """
-    shares: tuple[tuple[Kind, int, float], ...] = (
-        ("image", config.image_batch, 1.0 - config.clip_share),
-        ("clip", config.clip_batch, config.clip_share),
-    )
     orders = {
         kind: BatchOrder(LatentDataset(folders, kind, allow_incomplete), size, config.seed)
-        for kind, size, share in shares
-        if share > 0
+        for kind, size in wanted_kinds(config).items()
     }
     length = pipeline.transformer.config.max_text_seq_length
 
-    def batch_at(step: int) -> Batch:
-        is_clip = np.random.default_rng([config.seed, 2, step]).random() < config.clip_share
-        batch = orders["clip" if is_clip else "image"].batch_at(step)
+    def batch_at(step: int, part: Part = WHOLE, /) -> Batch:
+        kind = kind_at(step, config)
+        # Files are mapped, so the rows of other processes cost little against a step of this one.
+        batch = take(orders[kind].batch_at(step), part.rows(wanted_kinds(config)[kind]))
         ids, positions = text_batch(pipeline.tokenizer, batch["captions"], length)
         return {**batch, "input_ids": ids, "positions": positions}
 
@@ -72,16 +68,30 @@ def identity_batches(
 
 def tower_batches(
     pipeline: MagicMirrorPipeline, folders: Sequence[Path], config: TrainingConfig, allow_incomplete: bool
-) -> Callable[[int], Batch]:
+) -> BatchSource:
     """Batches for ``TowerObjective``: reference views and their own latents, encoded when they are needed."""
     order = BatchOrder(LatentDataset(folders, "image", allow_incomplete), config.image_batch, config.seed)
     vae = pipeline.vae
 
     @torch.no_grad()
-    def batch_at(step: int) -> Batch:
-        crops = order.batch_at(step)["crops"].to(vae.device)
+    def batch_at(step: int, part: Part = WHOLE, /) -> Batch:
+        crops = order.batch_at(step)["crops"][part.rows(config.image_batch)].to(vae.device)
         pixels = crops.permute(0, 3, 1, 2).unsqueeze(2).float() / 127.5 - 1
         latents = vae.encode(pixels).latent_dist.mean * vae.config.scaling_factor
         return {"crops": crops, "latents": latents.transpose(1, 2).float()}
 
     return batch_at
+
+
+def wanted_kinds(config: TrainingConfig) -> dict[Kind, int]:
+    """Kinds of samples that a run takes, and how many a step of that kind has."""
+    shares: tuple[tuple[Kind, int, float], ...] = (
+        ("image", config.image_batch, 1.0 - config.clip_share),
+        ("clip", config.clip_batch, config.clip_share),
+    )
+    return {kind: size for kind, size, share in shares if share > 0}
+
+
+def kind_at(step: int, config: TrainingConfig) -> Kind:
+    """Whether a step takes stills or clips; follows from seed and step."""
+    return "clip" if np.random.default_rng([config.seed, 2, step]).random() < config.clip_share else "image"

@@ -5,6 +5,7 @@ from __future__ import annotations
 import json
 import os
 import shutil
+from collections.abc import Mapping
 from dataclasses import asdict
 from pathlib import Path
 from typing import Any
@@ -15,6 +16,7 @@ from torch import Tensor, nn
 
 from magicmirror.errors import WeightsError
 from magicmirror.media import complete_folder
+from magicmirror.training.average import WeightAverage
 from magicmirror.training.config import TrainingConfig
 
 _PREFIX = "step-"
@@ -25,7 +27,7 @@ def save_checkpoint(
     step: int,
     config: TrainingConfig,
     model: nn.Module,
-    average: nn.Module,
+    average: WeightAverage,
     optimizer: torch.optim.Optimizer,
     keep: int,
 ) -> Path:
@@ -36,7 +38,7 @@ def save_checkpoint(
         step: Steps done.
         config: Of the run.
         model: Trained weights.
-        average: Their running average, same keys.
+        average: Their running average.
         optimizer: State to go on from.
         keep: Checkpoints to keep.
 
@@ -52,7 +54,7 @@ def save_checkpoint(
     final = folder / f"{_PREFIX}{step:08d}"
     with complete_folder(final, WeightsError, replace=True) as partial:
         save_file(trainable_state(model), str(partial / "model.safetensors"))
-        save_file(trainable_state(average), str(partial / "average.safetensors"))
+        save_file(_on_cpu(average.values), str(partial / "average.safetensors"))
         torch.save(optimizer.state_dict(), partial / "optimizer.pt")
         (partial / "config.json").write_text(json.dumps({"step": step, **asdict(config)}, indent=2) + "\n")
     for old in map(_hide, checkpoints(folder)[:-keep]):
@@ -69,11 +71,11 @@ def _hide(checkpoint: Path) -> Path:
 
 def trainable_state(model: nn.Module) -> dict[str, Tensor]:
     """Tensors of all parameters that a run trains, by name, contiguous copies on the CPU."""
-    return {
-        name: parameter.detach().to("cpu", copy=True).contiguous()
-        for name, parameter in model.named_parameters()
-        if parameter.requires_grad
-    }
+    return _on_cpu({name: value for name, value in model.named_parameters() if value.requires_grad})
+
+
+def _on_cpu(values: Mapping[str, Tensor]) -> dict[str, Tensor]:
+    return {name: value.detach().to("cpu", copy=True).contiguous() for name, value in values.items()}
 
 
 def checkpoints(folder: Path) -> list[Path]:
@@ -81,8 +83,14 @@ def checkpoints(folder: Path) -> list[Path]:
     return sorted(path for path in folder.glob(f"{_PREFIX}*") if path.is_dir())
 
 
+def read_config(path: Path) -> dict[str, Any]:
+    """Settings beside a checkpoint, with its ``step``."""
+    config: dict[str, Any] = json.loads((path / "config.json").read_text(encoding="utf-8"))
+    return config
+
+
 def load_checkpoint(
-    path: Path, model: nn.Module, average: nn.Module, optimizer: torch.optim.Optimizer
+    path: Path, model: nn.Module, average: WeightAverage, optimizer: torch.optim.Optimizer
 ) -> dict[str, Any]:
     """Load a checkpoint in place.
 
@@ -92,10 +100,10 @@ def load_checkpoint(
     Raises:
         WeightsError: If the checkpoint belongs to other networks.
     """
+    config = read_config(path)
     load_trainable(model, path / "model.safetensors")
-    load_trainable(average, path / "average.safetensors")
-    optimizer.load_state_dict(torch.load(path / "optimizer.pt", weights_only=True))
-    config: dict[str, Any] = json.loads((path / "config.json").read_text())
+    average.load(load_file(str(path / "average.safetensors")), int(config["step"]))
+    optimizer.load_state_dict(torch.load(path / "optimizer.pt", weights_only=True, map_location="cpu"))
     return config
 
 

@@ -1,10 +1,19 @@
-"""What a training run depends on; saved beside every checkpoint."""
+"""What a training run depends on; saved beside every checkpoint and compared with it when a run goes on."""
 
 from __future__ import annotations
 
-from dataclasses import dataclass
+from collections.abc import Mapping
+from dataclasses import asdict, dataclass, fields
+from typing import Any
 
 from magicmirror.errors import ConfigError
+
+MAY_CHANGE = frozenset(
+    {"max_steps", "checkpoint_steps", "keep_checkpoints", "log_steps", "validation_steps"}
+    # These compute the same sums in another order, so the result is equal to rounding.
+    | {"micro_batch", "gradient_checkpointing"}
+)
+"""Settings that may differ when a run goes on; every other one changes what comes out."""
 
 
 @dataclass(frozen=True)
@@ -18,25 +27,36 @@ class TrainingConfig:
         learning_rate: Peak learning rate.
         warmup_steps: Steps of linear warm-up.
         decay_steps: Last steps over which the rate falls to a hundredth along a cosine.
-        image_batch: Stills a step, when the step is one of stills.
-        clip_batch: Clips a step, when the step is one of clips.
+        image_batch: Stills a step, over all processes, when the step is one of stills.
+        clip_batch: Clips a step, over all processes, when the step is one of clips.
         clip_share: Share of steps that take clips, in [0, 1].
+        micro_batch: Samples that one process takes at once; their gradients are accumulated to the step's batch. 0
+            takes a process's whole share at once.
+        gradient_checkpointing: Compute activations again in the backward pass rather than keep them.
         weight_decay: Of AdamW.
         grad_clip: Largest norm of the gradient.
         ema_decay: Of the weights that are kept.
+        with_identity: Whether the denoiser sees a face; without, it is the stock text-to-video model.
         drop_all: Share of samples that lose text and identity (paper.md, decision 4).
         drop_identity: Further share that loses the identity alone.
         face_loss_share: Share of samples whose loss is taken in the face area only (section 3.4).
         high_noise_share: Share of samples whose timestep is drawn from ``high_noise_from`` on, where only the reference
             says what to draw; the others are drawn uniformly.
-        high_noise_from: First timestep of that range.
+        high_noise_from: First timestep of that range, in [0, 1000).
         identity_loss: Weight lambda of the identity term (section 3.4); 0 leaves it out.
         identity_loss_below: Timestep below which the identity term applies, in [0, 1000].
         identity_loss_samples: Samples a step that the identity term looks at, at most; decoding is what it costs.
+        edge_weight: Of the edge term in the loss of the VAE.
+        kl_weight: Of the divergence in the loss of the VAE.
         seed: Of noise, timesteps, dropout and data order.
         checkpoint_steps: Steps between checkpoints.
         keep_checkpoints: How many to keep.
+        log_steps: Steps between log lines.
+        validation_steps: Steps between validation pictures and videos; 0 makes none.
         mixed_precision: ``no`` or ``bf16``.
+
+    Raises:
+        ConfigError: When a value cannot work.
     """
 
     name: str
@@ -48,9 +68,12 @@ class TrainingConfig:
     image_batch: int = 32
     clip_batch: int = 8
     clip_share: float = 0.0
+    micro_batch: int = 0
+    gradient_checkpointing: bool = False
     weight_decay: float = 0.01
     grad_clip: float = 1.0
     ema_decay: float = 0.999
+    with_identity: bool = True
     drop_all: float = 0.10
     drop_identity: float = 0.05
     face_loss_share: float = 0.5
@@ -59,19 +82,57 @@ class TrainingConfig:
     identity_loss: float = 0.0
     identity_loss_below: int = 500
     identity_loss_samples: int = 8
+    edge_weight: float = 1.0
+    kl_weight: float = 1e-4
     seed: int = 0
     checkpoint_steps: int = 500
     keep_checkpoints: int = 2
+    log_steps: int = 50
+    validation_steps: int = 0
     mixed_precision: str = "bf16"
 
     def __post_init__(self) -> None:
         """Refuse values that cannot work."""
-        if self.max_steps < 1 or self.learning_rate <= 0:
-            raise ConfigError(
-                f"max_steps and learning_rate must be positive, got {self.max_steps}, {self.learning_rate}."
-            )
-        for field in ("clip_share", "high_noise_share", "drop_all", "drop_identity", "face_loss_share"):
-            if not 0.0 <= getattr(self, field) <= 1.0:
-                raise ConfigError(f"{field} must lie in [0, 1], got {getattr(self, field)}.")
-        if self.mixed_precision not in ("no", "bf16"):
-            raise ConfigError(f"mixed_precision must be 'no' or 'bf16', got {self.mixed_precision!r}.")
+        for name in ("max_steps", "image_batch", "clip_batch", "checkpoint_steps", "keep_checkpoints", "log_steps"):
+            self._check(name, getattr(self, name) >= 1, "be at least 1")
+        for name in ("learning_rate", "grad_clip"):
+            self._check(name, 0 < getattr(self, name) < float("inf"), "be positive")
+        for name in ("warmup_steps", "decay_steps", "micro_batch", "validation_steps", "identity_loss_samples", "seed"):
+            self._check(name, getattr(self, name) >= 0, "not be negative")
+        for name in ("weight_decay", "identity_loss", "edge_weight", "kl_weight"):
+            self._check(name, 0 <= getattr(self, name) < float("inf"), "not be negative")
+        for name in ("clip_share", "high_noise_share", "drop_all", "drop_identity", "face_loss_share"):
+            self._check(name, 0 <= getattr(self, name) <= 1, "lie in [0, 1]")
+        self._check("drop_identity", self.drop_all + self.drop_identity <= 1, "leave room for drop_all below 1 in all")
+        self._check("ema_decay", 0 <= self.ema_decay < 1, "lie in [0, 1)")
+        self._check("high_noise_from", 0 <= self.high_noise_from < 1000, "lie in [0, 1000)")
+        self._check("identity_loss_below", 0 <= self.identity_loss_below <= 1000, "lie in [0, 1000]")
+        self._check("mixed_precision", self.mixed_precision in ("no", "bf16"), "be 'no' or 'bf16'")
+
+    def _check(self, name: str, holds: bool, rule: str) -> None:
+        if not holds:
+            raise ConfigError(f"{name} must {rule}, got {getattr(self, name)!r}.")
+
+
+def check_same_run(saved: Mapping[str, Any], present: TrainingConfig) -> None:
+    """Refuse to go on with a run under settings that would change what comes out of it.
+
+    Args:
+        saved: Settings beside the checkpoint; one that the checkpoint does not know yet had its default value.
+        present: Settings of this call.
+
+    Raises:
+        ConfigError: Naming every setting that differs, with both values.
+    """
+    now = asdict(present)
+    defaults = {field.name: field.default for field in fields(TrainingConfig)}
+    differing = [
+        f"{name} was {before!r}, is {now[name]!r}"
+        for name in now
+        if name not in MAY_CHANGE and (before := saved.get(name, defaults[name])) != now[name]
+    ]
+    if differing:
+        raise ConfigError(
+            f"The checkpoints are of a run with other settings: {'; '.join(differing)}.",
+            "Go on with its settings, or choose another output folder.",
+        )

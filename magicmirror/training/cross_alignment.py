@@ -17,7 +17,7 @@ from magicmirror.models.attention import MagicMirrorAttnProcessor
 from magicmirror.models.block import MagicMirrorBlock
 from magicmirror.models.transformer import MagicMirrorTransformer3DModel
 from magicmirror.training.objective import Dropout, IdentityVideoObjective
-from magicmirror.training.trainer import Batch
+from magicmirror.training.parts import Batch
 
 NOISY_FROM = 850
 RIDGE = 1e-3
@@ -32,6 +32,11 @@ class _QueryRecorder(MagicMirrorAttnProcessor):
     def _cross_attend(self, query: Tensor, key: Tensor, value: Tensor) -> Tensor:
         self.queries = query.detach()
         return super()._cross_attend(query, key, value)
+
+
+def adapter_is_untrained(transformer: MagicMirrorTransformer3DModel) -> bool:
+    """Whether every cross value projection is exactly zero, as in the paper's start; one step of training ends that."""
+    return not any(bool(value.any()) for block in _adapted(transformer) for value in _values_of(block))
 
 
 @torch.no_grad()
@@ -51,9 +56,17 @@ def align_cross_keys(objective: IdentityVideoObjective, batch: Batch, generator:
     """
     transformer = objective.transformer
     face_tokens, queries = _record_queries(objective, batch, generator)
+    return [_fit(block, face_tokens, query) for block, query in zip(_adapted(transformer), queries, strict=True)]
+
+
+def _adapted(transformer: MagicMirrorTransformer3DModel) -> list[MagicMirrorBlock]:
     blocks = transformer.transformer_blocks
-    adapted = [block for block in blocks if isinstance(block, MagicMirrorBlock) and block.adapter is not None]
-    return [_fit(block, face_tokens, query) for block, query in zip(adapted, queries, strict=True)]
+    return [block for block in blocks if isinstance(block, MagicMirrorBlock) and block.adapter is not None]
+
+
+def _values_of(block: MagicMirrorBlock) -> list[Tensor]:
+    assert block.adapter is not None
+    return [parameter.detach() for parameter in block.adapter.to_v.parameters()]
 
 
 def _record_queries(

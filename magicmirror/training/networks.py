@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from fnmatch import fnmatchcase
 from pathlib import Path
 
 import torch
@@ -81,6 +82,13 @@ def fresh_pipeline(preset: str, vae: Path, tokenizer: Path, seed: int) -> MagicM
         )
 
 
+def fresh_vae(preset: str, seed: int) -> AutoencoderKLCogVideoX:
+    """Make an untrained VAE of a preset."""
+    with torch.random.fork_rng():
+        torch.manual_seed(seed)
+        return AutoencoderKLCogVideoX(**model_preset(preset).vae)
+
+
 def load_vae(folder: Path) -> AutoencoderKLCogVideoX:
     """Load a trained VAE in evaluation mode.
 
@@ -133,8 +141,10 @@ def train_only(objective: nn.Module, parts: tuple[str, ...]) -> list[str]:
     """Freeze everything but the named parts.
 
     Args:
-        objective: Its parameters get ``requires_grad``.
-        parts: Names of its children; ``adapter`` stands for the transformer's adapter; ``all`` for everything.
+        objective: Its parameters get ``requires_grad``, but for those that it calls ``unreached``: its loss could not
+            change them.
+        parts: Names of its children; ``adapter`` stands for the transformer's adapter, ``base`` for the transformer
+            without it; ``all`` for everything.
 
     Returns:
         Names of the trained parameters.
@@ -142,14 +152,17 @@ def train_only(objective: nn.Module, parts: tuple[str, ...]) -> list[str]:
     Raises:
         ConfigError: If the objective has no such part.
     """
-    unknown = sorted(set(parts) - {name for name, _ in objective.named_children()} - {"adapter", "all"})
+    unknown = sorted(set(parts) - {name for name, _ in objective.named_children()} - {"adapter", "base", "all"})
     if unknown:
         raise ConfigError(f"There is nothing to train by the name of {', '.join(unknown)}.")
+    unreached: tuple[str, ...] = getattr(objective, "unreached", ())
     trained = []
     for name, parameter in objective.named_parameters():
         part, _, rest = name.partition(".")
-        adapter = part == "transformer" and MagicMirrorTransformer3DModel.is_adapter_key(rest)
-        wanted = "all" in parts or part in parts or ("adapter" in parts and adapter)
+        names = {"all", part}
+        if part == "transformer":
+            names.add("adapter" if MagicMirrorTransformer3DModel.is_adapter_key(rest) else "base")
+        wanted = bool(names & set(parts)) and not any(fnmatchcase(name, pattern) for pattern in unreached)
         parameter.requires_grad_(wanted)
         if wanted:
             trained.append(name)

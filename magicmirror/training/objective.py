@@ -17,8 +17,8 @@ from magicmirror.models.transformer import MagicMirrorTransformer3DModel
 from magicmirror.pipeline.conditioning import encode_faces, fuse_identity
 from magicmirror.training.config import TrainingConfig
 from magicmirror.training.identity_loss import IdentityLoss
+from magicmirror.training.parts import WHOLE, Batch, Part
 from magicmirror.training.tower import clip_pixels
-from magicmirror.training.trainer import Batch
 
 Rotary = Callable[[int, int, int], tuple[Tensor, Tensor] | None]
 
@@ -28,6 +28,26 @@ class Dropout(NamedTuple):
 
     text: Tensor
     identity: Tensor
+
+
+class Draws(NamedTuple):
+    """All that is random in a step, for one part of its samples; the first axis is B.
+
+    Args:
+        noise: (B, F, C, H, W).
+        timesteps: (B,).
+        dropout: Which samples lose which condition.
+        in_face: (B,) bool; whose loss is taken in the face area alone.
+        identity_kept: (B,) bool; which samples the identity term looks at.
+        identity_weight: Turns the mean over this part's kept samples into its share of the mean over the step's.
+    """
+
+    noise: Tensor
+    timesteps: Tensor
+    dropout: Dropout
+    in_face: Tensor
+    identity_kept: Tensor
+    identity_weight: float
 
 
 def draw_dropout(batch_size: int, config: TrainingConfig, generator: torch.Generator) -> Dropout:
@@ -57,11 +77,43 @@ def face_area(height: int, width: int, device: torch.device) -> Tensor:
     return inside.float()
 
 
+def draw_step(
+    latents: Tensor, num_timesteps: int, config: TrainingConfig, generator: torch.Generator, part: Part = WHOLE
+) -> Draws:
+    """Draw for all samples of a step, and return one part: the draws do not depend on how a step is shared out.
+
+    Args:
+        latents: (B, F, C, H, W) of the part; only size and device matter.
+        num_timesteps: Of the schedule.
+        config: Of the run.
+        generator: Of the step, on the CPU.
+        part: Which of the step's samples these are.
+    """
+    total, device = part.of_all(latents), latents.device
+    own = part.rows(total)
+    noise = torch.randn((total, *latents.shape[1:]), generator=generator)
+    timesteps = draw_timesteps(total, num_timesteps, config, generator)
+    dropout = draw_dropout(total, config, generator)
+    in_face = torch.rand(total, generator=generator) < config.face_loss_share
+    kept = (timesteps < config.identity_loss_below) & ~dropout.identity
+    kept &= kept.cumsum(0) <= config.identity_loss_samples
+    weight = part.count * int(kept[own].sum()) / max(int(kept.sum()), 1)
+    return Draws(
+        noise[own].to(device),
+        timesteps[own].to(device),
+        Dropout(*(which[own].to(device) for which in dropout)),
+        in_face[own].to(device),
+        kept[own].to(device),
+        weight,
+    )
+
+
 class IdentityVideoObjective(nn.Module):
-    """Denoising loss of the whole conditional model.
+    """Denoising loss of the whole conditional model, or of the stock model without a face.
 
     Which parameters train is decided by ``requires_grad``: everything for the small profile's ``joint`` recipe, the
-    adapter alone for the stages of the paper.
+    adapter alone for the stages of the paper. With ``config.with_identity`` false, no face takes part: that is the
+    text-to-video pretraining which CogVideoX brings along.
 
     Args:
         transformer: The denoiser.
@@ -107,58 +159,71 @@ class IdentityVideoObjective(nn.Module):
         self._identity_loss = (identity_loss,)
         self.rotary = lru_cache(rotary)
 
-    def forward(self, batch: Batch, generator: torch.Generator) -> dict[str, Tensor]:
-        """Compute the losses of a batch.
+    @property
+    def unreached(self) -> tuple[str, ...]:
+        """Parts of parameter names that no loss reaches: the networks have them, nothing reads what they make."""
+        return ("image_encoder.*post_layernorm.*",)
+
+    def forward(self, batch: Batch, generator: torch.Generator, part: Part = WHOLE) -> dict[str, Tensor]:
+        """Compute the losses of a part of a step's samples.
 
         Args:
             batch: ``latents`` (B, F, C, H, W) scaled; ``input_ids`` (B, T); ``positions``, B indices of the
-                person word's last token; ``crops`` (B, S, S, 3) uint8 RGB and ``embeddings`` (B, E) of the references.
+                person word's last token; ``crops`` (B, S, S, 3) uint8 RGB and ``embeddings`` (B, E) of the references;
+                ``target_embeddings`` (B, E) where the identity term is on; ``face_areas`` (B, F, H, W) in [0, 1] where
+                the data knows them, in place of ``face_area``.
             generator: Source of all randomness of the step.
+            part: Which of the step's samples these are.
 
         Returns:
-            ``loss`` to minimise, ``noise`` the plain denoising loss, ``identity`` where the identity term is on.
+            ``loss`` to minimise, ``noise`` the plain denoising loss, ``identity`` where the identity term is on. Their
+            means over equal parts are those of the whole step.
         """
         latents = batch["latents"]
-        rows, frames, _, height, width = latents.shape
-        device = latents.device
-        noise = torch.randn(latents.shape, generator=generator).to(device)
-        timesteps = draw_timesteps(rows, self.scheduler.config.num_train_timesteps, self.config, generator).to(device)
-        dropout = Dropout(*(x.to(device) for x in draw_dropout(rows, self.config, generator)))
-        noisy = self.scheduler.add_noise(latents, noise, timesteps)
-        target = self.scheduler.get_velocity(latents, noise, timesteps)
-
-        text, identity_tokens, face_tokens = self.encode_conditions(batch, dropout)
-        prediction = self.transformer(
-            hidden_states=noisy,
-            encoder_hidden_states=text,
-            timestep=timesteps,
-            image_rotary_emb=self.rotary(frames, height, width),
-            identity_tokens=identity_tokens,
-            face_tokens=face_tokens,
-            return_dict=False,
-        )[0].float()
+        draws = draw_step(latents, self.scheduler.config.num_train_timesteps, self.config, generator, part)
+        noisy = self.scheduler.add_noise(latents, draws.noise, draws.timesteps)
+        target = self.scheduler.get_velocity(latents, draws.noise, draws.timesteps)
+        prediction = self._predict(batch, noisy, draws)
 
         squared = (prediction - target).square()
-        area = face_area(height, width, device)
-        in_face = (squared * area).sum((1, 2, 3, 4)) / (area.sum() * frames * latents.shape[2])
         everywhere = squared.mean((1, 2, 3, 4))
-        choose_face = (torch.rand(rows, generator=generator) < self.config.face_loss_share).to(device)
-        losses = {"noise": everywhere.mean().detach(), "loss": torch.where(choose_face, in_face, everywhere).mean()}
+        in_face = _mean_in(squared, batch.get("face_areas"))
+        losses = {"noise": everywhere.mean().detach(), "loss": torch.where(draws.in_face, in_face, everywhere).mean()}
         term = self._identity_loss[0]
         if term is not None and self.config.identity_loss > 0:
-            clean = self.scheduler.get_velocity(prediction, noisy, timesteps)  # x0 from v, by symmetry of the two
-            keep = (timesteps < self.config.identity_loss_below) & ~dropout.identity
-            keep &= keep.cumsum(0) <= self.config.identity_loss_samples
-            losses["identity"] = term(clean, batch["target_embeddings"], keep)
+            clean = self.scheduler.get_velocity(prediction, noisy, draws.timesteps)  # x0 from v, by symmetry of the two
+            losses["identity"] = term(clean, batch["target_embeddings"], draws.identity_kept) * draws.identity_weight
             losses["loss"] = losses["loss"] + self.config.identity_loss * losses["identity"]
             losses["identity"] = losses["identity"].detach()
         return losses
 
+    def _predict(self, batch: Batch, noisy: Tensor, draws: Draws) -> Tensor:
+        """Velocity (B, F, C, H, W) in float32."""
+        identity = {}
+        if self.config.with_identity:
+            text, identity["identity_tokens"], identity["face_tokens"] = self.encode_conditions(batch, draws.dropout)
+        else:
+            text = self._encode_text(batch, draws.dropout)
+        frames, _, height, width = noisy.shape[1:]
+        prediction: Tensor = self.transformer(
+            hidden_states=noisy.to(self.transformer.patch_embed.proj.weight.dtype),
+            encoder_hidden_states=text,
+            timestep=draws.timesteps,
+            image_rotary_emb=self.rotary(frames, height, width),
+            return_dict=False,
+            **identity,
+        )[0]
+        return prediction.float()
+
+    def _encode_text(self, batch: Batch, dropout: Dropout) -> Tensor:
+        ids = torch.where(dropout.text[:, None], self.empty_ids, batch["input_ids"])
+        text: Tensor = self.text_encoder(ids)[0]
+        return text
+
     def encode_conditions(self, batch: Batch, dropout: Dropout) -> tuple[Tensor, Tensor, Tensor]:
         """Text (B, T, D_txt) fused with the identity, ID tokens (B, K, D_id), face tokens (B, N, D)."""
         rows = batch["input_ids"].shape[0]
-        ids = torch.where(dropout.text[:, None], self.empty_ids, batch["input_ids"])
-        text = self.text_encoder(ids)[0]
+        text = self._encode_text(batch, dropout)
         identity_tokens, face_tokens = encode_faces(
             self.image_encoder,
             self.identity_perceiver,
@@ -175,3 +240,13 @@ class IdentityVideoObjective(nn.Module):
             torch.where(dropped, null_identity.to(identity_tokens.dtype), identity_tokens),
             torch.where(dropped, null_face.to(face_tokens.dtype), face_tokens),
         )
+
+
+def _mean_in(squared: Tensor, areas: Tensor | None) -> Tensor:
+    """Mean of (B, F, C, H, W) over the face area of each sample, (B,)."""
+    frames, channels, height, width = squared.shape[1:]
+    if areas is None:
+        area = face_area(height, width, squared.device)
+        return (squared * area).sum((1, 2, 3, 4)) / (area.sum() * frames * channels)
+    weights = areas.to(squared.dtype)
+    return (squared * weights[:, :, None]).sum((1, 2, 3, 4)) / (weights.sum((1, 2, 3)).clamp(min=1.0) * channels)

@@ -1,15 +1,28 @@
 """The recipes: every stage of training as a function that returns all of its settings.
 
-The preview model is made by ``tower``, ``joint``, then ``likeness`` (figures of each in ``docs/training.md``).
+::
+
+    vae ──> prepare ──> tower ──> joint ──> likeness              how the preview is made
+                          └─────> base ──> stage1_images ──> stage2_videos     the paper's order, at the preview's size
+    CogVideoX-5B ───────────────> cogvideox_5b_stage1 ──> cogvideox_5b_stage2  the paper
+
+Numbers marked (paper) are those of section 4.1; every other one is our decision (**D** in ``docs/paper_map.md``).
 """
 
 from __future__ import annotations
 
 from collections.abc import Callable
 from dataclasses import dataclass
+from typing import Literal
 
 from magicmirror.errors import ConfigError
 from magicmirror.training.config import TrainingConfig
+
+Objective = Literal["vae", "tower", "denoise"]
+Start = Literal["vae", "networks", "pipeline", "stage1", "cogvideox", "cogvideox_stage1"]
+
+_ADAPTER = ("adapter", "face_perceiver", "identity_fusion")
+"""What the paper's two stages train (the fire marks of its Fig. 3)."""
 
 
 @dataclass(frozen=True)
@@ -20,13 +33,37 @@ class Recipe:
         config: Settings of the run.
         trained: Parts that learn, see ``networks.train_only``; everything else is frozen.
         purpose: One line for people.
-        align_cross_keys: Fit the cross keys to places before the first step (``cross_alignment``).
+        objective: Which loss.
+        start: What it starts from, see ``start.load_start``.
+        align_cross_keys: Fit the cross keys to places before the first step (``cross_alignment``), unless the adapter
+            has been trained before.
+        fresh_adapter: Make the adapter anew once the base has its final weights: its cross keys start from the base's.
     """
 
     config: TrainingConfig
     trained: tuple[str, ...]
     purpose: str
+    objective: Objective = "denoise"
+    start: Start = "networks"
     align_cross_keys: bool = False
+    fresh_adapter: bool = False
+
+
+def vae() -> Recipe:
+    """The small VAE learns to reconstruct stills and clips rendered from portraits, with its temporal part."""
+    config = TrainingConfig(
+        name="vae",
+        preset="preview",
+        max_steps=20_000,
+        learning_rate=5e-4,
+        warmup_steps=200,
+        decay_steps=5_000,
+        image_batch=8,
+        clip_batch=2,
+        clip_share=0.5,
+        weight_decay=0.0,
+    )
+    return Recipe(config, ("vae",), "teach the small VAE to reconstruct moving faces", objective="vae", start="vae")
 
 
 def tower() -> Recipe:
@@ -41,7 +78,12 @@ def tower() -> Recipe:
         image_batch=64,
         ema_decay=0.99,
     )
-    return Recipe(config, ("image_encoder", "face_perceiver"), "teach the vision tower to see (preview only)")
+    return Recipe(
+        config,
+        ("image_encoder", "face_perceiver"),
+        "teach the vision tower to see (preview only)",
+        objective="tower",
+    )
 
 
 def joint() -> Recipe:
@@ -86,10 +128,136 @@ def likeness() -> Recipe:
         config,
         ("transformer", "text_encoder", "identity_perceiver", "identity_fusion", "face_perceiver"),
         "polish with the identity term through decoder and recogniser",
+        start="pipeline",
     )
 
 
-RECIPES: dict[str, Callable[[], Recipe]] = {"tower": tower, "joint": joint, "likeness": likeness}
+def base() -> Recipe:
+    """The small denoiser learns text-to-video without any face: the pretraining that CogVideoX brings along."""
+    config = TrainingConfig(
+        name="base",
+        preset="preview",
+        max_steps=40_000,
+        learning_rate=1e-3,
+        warmup_steps=200,
+        decay_steps=4_000,
+        image_batch=24,
+        clip_batch=8,
+        clip_share=0.45,
+        with_identity=False,
+        drop_identity=0.0,
+        face_loss_share=0.0,
+    )
+    return Recipe(
+        config,
+        ("base", "text_encoder"),
+        "train the small model as plain text-to-video, adapter off",
+        fresh_adapter=True,
+    )
+
+
+def stage1_images() -> Recipe:
+    """The paper's first stage at the preview's size: adapter on stills, base frozen.
+
+    The identity perceiver learns too: the paper's comes pretrained, the preview's does not.
+    """
+    config = TrainingConfig(
+        name="stage1_images",
+        preset="preview",
+        max_steps=12_000,
+        learning_rate=5e-4,
+        warmup_steps=200,
+        decay_steps=6_000,
+        image_batch=24,
+        high_noise_share=0.6,
+    )
+    return Recipe(
+        config,
+        (*_ADAPTER, "identity_perceiver"),
+        "train the adapter of the small model on stills, base frozen",
+        start="pipeline",
+    )
+
+
+def stage2_videos() -> Recipe:
+    """The paper's second stage at the preview's size: the same on clips, from the end of stage 1."""
+    config = TrainingConfig(
+        name="stage2_videos",
+        preset="preview",
+        max_steps=4_000,
+        learning_rate=2e-4,
+        warmup_steps=100,
+        decay_steps=4_000,
+        clip_batch=8,
+        clip_share=1.0,
+        high_noise_share=0.6,
+    )
+    return Recipe(
+        config,
+        (*_ADAPTER, "identity_perceiver"),
+        "train the adapter of the small model on clips, base frozen",
+        start="stage1",
+    )
+
+
+def cogvideox_5b_stage1() -> Recipe:
+    """Stage 1 of the paper: adapter, face perceiver and fusion on images, CogVideoX-5B and face encoders frozen.
+
+    Of the paper: steps, batch, learning rate and that it decays, the face-area share. Ours: warm-up and the form of
+    the decay, the weight average, dropped conditions (decision 4), clipping, and the micro-batch, with which eight
+    GPUs accumulate twice. The identity term is off (decision 7): it needs a differentiable ArcFace, which none of the
+    parts brings along, and the paper does not state its weight.
+    """
+    config = TrainingConfig(
+        name="cogvideox_5b_stage1",
+        preset="cogvideox-5b",
+        max_steps=30_000,  # (paper)
+        learning_rate=1e-5,  # (paper)
+        warmup_steps=500,
+        decay_steps=30_000,
+        image_batch=64,  # (paper)
+        clip_share=0.0,
+        micro_batch=4,
+        gradient_checkpointing=True,
+        ema_decay=0.9999,
+        face_loss_share=0.5,  # (paper)
+        checkpoint_steps=1_000,
+    )
+    return Recipe(config, _ADAPTER, "stage 1 of the paper: adapter of CogVideoX-5B on images", start="cogvideox")
+
+
+def cogvideox_5b_stage2() -> Recipe:
+    """Stage 2 of the paper: the same parts on videos, from the adapter of stage 1; see ``cogvideox_5b_stage1``."""
+    config = TrainingConfig(
+        name="cogvideox_5b_stage2",
+        preset="cogvideox-5b",
+        max_steps=5_000,  # (paper)
+        learning_rate=1e-5,  # (paper)
+        warmup_steps=200,
+        decay_steps=5_000,
+        clip_batch=8,  # (paper)
+        clip_share=1.0,
+        micro_batch=1,
+        gradient_checkpointing=True,
+        ema_decay=0.999,
+        face_loss_share=0.5,  # (paper)
+        checkpoint_steps=500,
+    )
+    return Recipe(config, _ADAPTER, "stage 2 of the paper: the same on videos", start="cogvideox_stage1")
+
+
+_ALL: tuple[Callable[[], Recipe], ...] = (
+    vae,
+    tower,
+    joint,
+    likeness,
+    base,
+    stage1_images,
+    stage2_videos,
+    cogvideox_5b_stage1,
+    cogvideox_5b_stage2,
+)
+RECIPES: dict[str, Callable[[], Recipe]] = {make.__name__: make for make in _ALL}
 
 
 def find_recipe(name: str) -> Recipe:

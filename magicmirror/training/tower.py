@@ -15,7 +15,7 @@ from transformers import CLIPVisionModel
 
 from magicmirror.models.perceiver import FacePerceiver
 from magicmirror.models.transformer import MagicMirrorTransformer3DModel
-from magicmirror.training.trainer import Batch
+from magicmirror.training.parts import WHOLE, Batch, Part
 
 # Of CLIP's image processor; RGB.
 CLIP_MEAN = (0.48145466, 0.4578275, 0.40821073)
@@ -50,12 +50,23 @@ class TowerObjective(nn.Module):
         position = patch_embed.pos_embedding[:, start : start + patches].detach().clone()
         self.register_buffer("position", position, persistent=False)
 
-    def forward(self, batch: Batch, generator: torch.Generator) -> dict[str, Tensor]:
+    @property
+    def unreached(self) -> tuple[str, ...]:
+        """Parameters that this loss does not reach: the face perceiver reads the penultimate layer, Eq. 4.
+
+        The last layer, which only the identity perceiver reads, so stays as it was made; it is frozen here, and no
+        recipe of the preview trains it.
+        """
+        last = self.image_encoder.config.num_hidden_layers - 1
+        return ("image_encoder.*post_layernorm.*", f"image_encoder.*encoder.layers.{last}.*")
+
+    def forward(self, batch: Batch, generator: torch.Generator, part: Part = WHOLE) -> dict[str, Tensor]:
         """Compute the loss.
 
         Args:
             batch: ``crops`` (B, S, S, 3) uint8 RGB and ``latents`` (B, 1, C, H, W) of the same crops.
             generator: Unused; nothing here is random.
+            part: Unused; every sample counts for itself.
 
         Returns:
             ``loss``, and ``unexplained``: error over the variance of the target among people.

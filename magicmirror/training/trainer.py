@@ -2,49 +2,63 @@
 
 A run is stateless but for weights, optimiser and step: noise, timesteps, dropped conditions and data order of step n
 follow from ``(seed, n)`` alone. So a run that was killed and started again by the same command goes on as if nothing
-had happened.
+had happened, and any number of processes (``accelerate launch``) share out the same steps (``parts``).
 """
 
 from __future__ import annotations
 
 import logging
-import math
 import time
-from collections.abc import Callable, Mapping
+from collections.abc import Callable
+from contextlib import nullcontext
+from datetime import timedelta
 from pathlib import Path
-from typing import Any, NoReturn
+from typing import NoReturn
 
 import torch
 from accelerate import Accelerator
-from accelerate.utils import send_to_device
+from accelerate.utils import DistributedType, InitProcessGroupKwargs, send_to_device
 from torch import Tensor, nn
-from torch.optim.swa_utils import AveragedModel, get_ema_multi_avg_fn
 
-from magicmirror.errors import MagicMirrorError
-from magicmirror.training.checkpoint import checkpoints, load_checkpoint, save_checkpoint
-from magicmirror.training.config import TrainingConfig
+from magicmirror.errors import ConfigError, MagicMirrorError
+from magicmirror.training.average import WeightAverage
+from magicmirror.training.checkpoint import checkpoints, load_checkpoint, read_config, save_checkpoint
+from magicmirror.training.config import TrainingConfig, check_same_run
+from magicmirror.training.loader import BatchLoader
+from magicmirror.training.parts import Batch, BatchSource, Part, row_count, take
+from magicmirror.training.progress import Progress
+from magicmirror.training.schedule import learning_rate_at, step_generator
 
 logger = logging.getLogger(__name__)
 
-Batch = Mapping[str, Any]
+Validate = Callable[[int], object]
+
+# Others wait while the first process makes validation videos, which takes minutes at full size.
+_PATIENCE = timedelta(hours=2)
+_SUPPORTED = (DistributedType.NO, DistributedType.MULTI_CPU, DistributedType.MULTI_GPU)
 
 
 class TrainingDiverged(MagicMirrorError):
     """The loss or its gradient is not a finite number any more."""
 
 
-def learning_rate_at(step: int, config: TrainingConfig) -> float:
-    """Learning rate of a step: linear warm-up, a plateau, and a cosine over the last ``decay_steps``."""
-    rate = config.learning_rate * min(1.0, (step + 1) / max(config.warmup_steps, 1))
-    into_decay = step - (config.max_steps - config.decay_steps)
-    if config.decay_steps and into_decay > 0:
-        rate *= 0.01 + 0.99 * 0.5 * (1 + math.cos(math.pi * min(into_decay / config.decay_steps, 1.0)))
-    return rate
+def make_accelerator(config: TrainingConfig) -> Accelerator:
+    """Make what knows devices, processes and precision, as ``accelerate launch`` has set them up.
 
-
-def step_generator(seed: int, step: int) -> torch.Generator:
-    """A CPU generator that depends on nothing but the run's seed and the step."""
-    return torch.Generator().manual_seed((seed * 1_000_003 + step) % 2**63)
+    Raises:
+        ConfigError: If it is set up for a way of sharing that the trainer does not know.
+    """
+    accelerator = Accelerator(
+        mixed_precision=config.mixed_precision,
+        cpu=not torch.cuda.is_available(),
+        kwargs_handlers=[InitProcessGroupKwargs(timeout=_PATIENCE)],
+    )
+    if accelerator.distributed_type not in _SUPPORTED:
+        raise ConfigError(
+            f"This trainer cannot share its work by {accelerator.distributed_type}.",
+            "Set up accelerate for MULTI_GPU (docs/training.md has the memory that it takes).",
+        )
+    return accelerator
 
 
 class Trainer:
@@ -52,34 +66,44 @@ class Trainer:
 
     Args:
         config: Of the run.
-        objective: Module whose ``forward(batch, generator)`` returns named losses; ``loss`` is minimised. Parameters
-            with ``requires_grad`` are trained.
-        batch_at: The batch of a step; a function of the step alone.
+        objective: Module whose ``forward(batch, generator, part)`` returns named losses of its part of the step's
+            samples; the mean of ``loss`` over the parts is minimised. Parameters with ``requires_grad`` are trained.
+        batches: A part's batch of a step; a function of step and part alone.
         folder: Where checkpoints go.
+        curves: Where TensorBoard's curves go, or ``None``.
+        load_ahead: Make the next batch in a thread; ``None`` does so where a GPU computes.
+        accelerator: Of ``make_accelerator``; ``None`` makes one.
+
+    Attributes:
+        step: Steps done.
+        samples: Of the last step, over all processes.
+        average: Of the trained weights.
+        validate: Called with the step every ``config.validation_steps``, by the first process alone, while the
+            averaged weights are in the networks.
     """
 
     def __init__(
         self,
         config: TrainingConfig,
         objective: nn.Module,
-        batch_at: Callable[[int], Batch],
+        batches: BatchSource,
         folder: Path,
+        curves: Path | None = None,
+        load_ahead: bool | None = None,
+        accelerator: Accelerator | None = None,
     ) -> None:
         self.config = config
         self.folder = folder
-        self.batch_at = batch_at
-        self.accelerator = Accelerator(mixed_precision=config.mixed_precision, cpu=not torch.cuda.is_available())
-        decayed = [p for p in objective.parameters() if p.requires_grad and p.ndim >= 2]
-        plain = [p for p in objective.parameters() if p.requires_grad and p.ndim < 2]
-        optimizer = torch.optim.AdamW(
-            [{"params": decayed, "weight_decay": config.weight_decay}, {"params": plain, "weight_decay": 0.0}],
-            lr=config.learning_rate,
-            betas=(0.9, 0.99),
-            fused=True,
-        )
-        self.average = AveragedModel(objective, multi_avg_fn=get_ema_multi_avg_fn(config.ema_decay))
-        self.objective, self.optimizer = self.accelerator.prepare(objective, optimizer)
-        self.step = 0
+        self.accelerator = accelerator or make_accelerator(config)
+        self.own_part = Part(self.accelerator.process_index, self.accelerator.num_processes)
+        self.objective, self.optimizer = self.accelerator.prepare(objective, _optimizer(objective, config))
+        self.average = WeightAverage(self.trained, config.ema_decay)
+        on_gpu = self.accelerator.device.type == "cuda"
+        self.loader = BatchLoader(batches, self.own_part, on_gpu if load_ahead is None else load_ahead)
+        self.validate: Validate | None = None
+        self.step = self.samples = 0
+        self._curves = curves
+        self._longest_s = {"step": 0.0, "save": 0.0, "validate": 0.0}
 
     @property
     def trained(self) -> nn.Module:
@@ -88,22 +112,28 @@ class Trainer:
         return unwrapped
 
     def resume(self) -> int:
-        """Load the newest checkpoint, if there is one; returns the step it goes on from."""
+        """Load the newest checkpoint, if there is one; returns the step it goes on from.
+
+        Raises:
+            ConfigError: If it is of a run with other settings, see ``config.MAY_CHANGE``.
+            WeightsError: If it is of other networks.
+        """
         found = checkpoints(self.folder)
         if found:
-            state = load_checkpoint(found[-1], self.trained, self.average.module, self.optimizer)
+            check_same_run(read_config(found[-1]), self.config)
+            state = load_checkpoint(found[-1], self.trained, self.average, self.optimizer)
             self.step = int(state["step"])
-            # The average must go on averaging rather than copy the first weights it sees.
-            self.average.n_averaged.fill_(self.step)
-            logger.info("resumed from %s", found[-1].name)
+            if self.accelerator.is_main_process:
+                logger.info("resumed from %s", found[-1].name)
+        self.accelerator.wait_for_everyone()
         return self.step
 
-    def run(self, max_hours: float | None = None, log_steps: int = 50) -> dict[str, float]:
+    def run(self, max_hours: float | None = None) -> dict[str, float]:
         """Train until ``max_steps`` or ``max_hours``.
 
         Args:
-            max_hours: Wall time after which the run stops with a checkpoint.
-            log_steps: Steps between log lines.
+            max_hours: Wall time of this call. The run stops as soon as one more step and a checkpoint, as long as the
+                longest so far, might not fit in, so that the last checkpoint is complete by then.
 
         Returns:
             Mean of every named loss since the last log line.
@@ -111,68 +141,153 @@ class Trainer:
         Raises:
             TrainingDiverged: If loss or gradient is not finite; the batch is saved beside the checkpoints.
         """
-        started, first = time.monotonic(), self.step
-        sums: dict[str, float] = {}
-        counts: dict[str, int] = {}
-        means: dict[str, float] = {}
-        while self.step < self.config.max_steps:
-            if max_hours is not None and time.monotonic() - started > 3600 * max_hours:
-                break
-            for name, value in self.train_step().items():
-                sums[name] = sums.get(name, 0.0) + value
-                counts[name] = counts.get(name, 0) + 1
-            if self.step % log_steps == 0:
-                means = {name: sums[name] / counts[name] for name in sums}
-                sums, counts = {}, {}
-                rate = (self.step - first) / (time.monotonic() - started)
-                eta_h = (self.config.max_steps - self.step) / rate / 3600
-                text = " ".join(f"{name} {value:.4f}" for name, value in sorted(means.items()))
-                logger.info("step %d %s | %.2f steps/s, %.1f h to go", self.step, text, rate, eta_h)
-            if self.step % self.config.checkpoint_steps == 0 and self.step < self.config.max_steps:
+        end_s = None if max_hours is None else time.monotonic() + 3600 * max_hours
+        config, main = self.config, self.accelerator.is_main_process
+        progress = Progress(config.max_steps, config.log_steps, self._curves, silent=not main)
+        while self.step < config.max_steps and not self._out_of_time(end_s):
+            started = time.monotonic()
+            losses = self.train_step()
+            self._note("step", started)
+            progress.add(losses, self.samples, self.loader.waited_s)
+            if progress.due(self.step):
+                progress.report(self.step, learning_rate_at(self.step - 1, config))
+            started = time.monotonic()
+            if self.step % config.checkpoint_steps == 0 and self.step < config.max_steps:
                 self.save()
+            if config.validation_steps and self.step % config.validation_steps == 0:
+                self._show()
+            progress.pause(time.monotonic() - started)
         self.save()
-        return {name: sums[name] / counts[name] for name in sums} or means
+        progress.close()
+        return progress.means
 
-    def save(self) -> Path:
-        """Write a checkpoint of the present step."""
-        return save_checkpoint(
-            self.folder,
-            self.step,
-            self.config,
-            self.trained,
-            self.average.module,
-            self.optimizer,
-            self.config.keep_checkpoints,
-        )
+    def save(self) -> Path | None:
+        """Write a checkpoint of the present step; only the first process does, and returns its folder."""
+        started = time.monotonic()
+        path = None
+        if self.accelerator.is_main_process:
+            path = save_checkpoint(
+                self.folder,
+                self.step,
+                self.config,
+                self.trained,
+                self.average,
+                self.optimizer,
+                self.config.keep_checkpoints,
+            )
+        self.accelerator.wait_for_everyone()
+        self._note("save", started)
+        return path
 
     def train_step(self) -> dict[str, float]:
-        """One optimiser step; returns the named losses."""
+        """One optimiser step; returns the named losses, means over the samples of all processes."""
         for group in self.optimizer.param_groups:
             group["lr"] = learning_rate_at(self.step, self.config)
-        batch = send_to_device(self.batch_at(self.step), self.accelerator.device)
-        with self.accelerator.autocast():
-            losses: dict[str, Tensor] = self.objective(batch, step_generator(self.config.seed, self.step))
-        if not torch.isfinite(losses["loss"]):
-            self._report_divergence(batch, "loss")
-        self.accelerator.backward(losses["loss"])
+        batch = self.loader.at(self.step, last=self.step + 1 >= self.config.max_steps)
+        own = row_count(batch)
+        self.samples = self.own_part.of_all(own)
+        parts = self.own_part.split(-(-own // self.config.micro_batch) if self.config.micro_batch else 1)
+        sums: dict[str, Tensor] = {}
+        for number, part in enumerate(parts):
+            micro = batch if len(parts) == 1 else take(batch, Part(number, len(parts)).rows(own))
+            for name, value in self._accumulate(micro, part, last=part is parts[-1]).items():
+                sums[name] = sums[name] + value if name in sums else value
+        self._descend(batch)
+        return self._mean_of_processes({name: value / len(parts) for name, value in sums.items()})
+
+    def _accumulate(self, batch: Batch, part: Part, last: bool) -> dict[str, Tensor]:
+        """Add the gradient of one micro-batch; returns its losses, detached."""
+        batch = send_to_device(batch, self.accelerator.device)
+        # Processes exchange gradients once a step, with the last micro-batch.
+        with nullcontext() if last else self.accelerator.no_sync(self.objective):
+            with self.accelerator.autocast():
+                losses: dict[str, Tensor] = self.objective(batch, step_generator(self.config.seed, self.step), part)
+            self._check(losses["loss"], batch)
+            self.accelerator.backward(losses["loss"] / (part.count // self.own_part.count))
+        return {name: value.detach() for name, value in losses.items()}
+
+    def _descend(self, batch: Batch) -> None:
+        """Clip the gradient and take the step along it."""
         norm = self.accelerator.clip_grad_norm_(
             [p for p in self.objective.parameters() if p.requires_grad], self.config.grad_clip
         )
-        # A step along such a gradient would ruin the weights, and the next checkpoint with them.
+        # A step along such a gradient would ruin the weights, and the next checkpoint with them. The norm is the same
+        # in every process, so all stop together.
         if norm is not None and not torch.isfinite(norm):
             self._report_divergence(batch, "gradient")
+        if self.step == 0 and self.accelerator.is_main_process:
+            _report_unused(self.trained)
         self.optimizer.step()
         self.optimizer.zero_grad(set_to_none=True)
-        self.average.update_parameters(self.trained)
+        self.average.update(self.trained)
         self.step += 1
-        return {name: float(value.detach()) for name, value in losses.items()}
 
-    def _report_divergence(self, batch: Batch, what: str) -> NoReturn:
+    def _check(self, loss: Tensor, batch: Batch) -> None:
+        """Stop every process if the loss of any is not finite."""
+        finite = torch.isfinite(loss.detach())
+        alone = self.accelerator.num_processes == 1
+        if not (finite if alone else self.accelerator.reduce(finite.float(), "sum") == self.own_part.count):
+            self._report_divergence(batch, "loss", seen_here=not finite)
+
+    def _report_divergence(self, batch: Batch, what: str, seen_here: bool = True) -> NoReturn:
         """Save the batch that broke the run and stop."""
-        self.folder.mkdir(parents=True, exist_ok=True)
-        file = self.folder / f"diverged-step-{self.step}.pt"
-        torch.save(dict(batch), file)
+        index = self.accelerator.process_index
+        suffix = f"-process-{index}" if index else ""
+        file = self.folder / f"diverged-step-{self.step}{suffix}.pt"
+        if seen_here:
+            self.folder.mkdir(parents=True, exist_ok=True)
+            torch.save(dict(batch), file)
+        where = f"the batch is in {file.name}" if seen_here else "another process saved the batch"
         raise TrainingDiverged(
-            f"The {what} of step {self.step} is not finite; the batch is in {file.name}.",
+            f"The {what} of step {self.step} is not finite; {where}.",
             "Lower the learning rate and start the same command again: it resumes from the last checkpoint.",
         )
+
+    def _show(self) -> None:
+        """Validate with the averaged weights; only the first process does."""
+        started = time.monotonic()
+        if self.validate is not None and self.accelerator.is_main_process:
+            with torch.random.fork_rng(), self.average.applied(self.trained):
+                self.validate(self.step)
+        self.accelerator.wait_for_everyone()
+        self._note("validate", started)
+
+    def _out_of_time(self, end_s: float | None) -> bool:
+        """Whether the next step and a checkpoint might end after ``end_s``; the first process decides for all."""
+        if end_s is None:
+            return False
+        due = self.config.validation_steps and (self.step + 1) % self.config.validation_steps == 0
+        # A checkpoint may come twice: after the next step, and at the end.
+        needed_s = self._longest_s["step"] + 2 * self._longest_s["save"] + (self._longest_s["validate"] if due else 0)
+        out = time.monotonic() + needed_s > end_s
+        if self.accelerator.num_processes == 1:
+            return out
+        decided = torch.tensor(float(out and self.accelerator.is_main_process), device=self.accelerator.device)
+        return bool(self.accelerator.reduce(decided, "sum") > 0)
+
+    def _mean_of_processes(self, losses: dict[str, Tensor]) -> dict[str, float]:
+        if self.accelerator.num_processes > 1:
+            losses = self.accelerator.reduce(losses, "mean")
+        return {name: float(value) for name, value in losses.items()}
+
+    def _note(self, what: str, started_s: float) -> None:
+        self._longest_s[what] = max(self._longest_s[what], time.monotonic() - started_s)
+
+
+def _optimizer(objective: nn.Module, config: TrainingConfig) -> torch.optim.Optimizer:
+    """AdamW; matrices decay, biases, norms and other vectors do not."""
+    decayed = [p for p in objective.parameters() if p.requires_grad and p.ndim >= 2]
+    plain = [p for p in objective.parameters() if p.requires_grad and p.ndim < 2]
+    return torch.optim.AdamW(
+        [{"params": decayed, "weight_decay": config.weight_decay}, {"params": plain, "weight_decay": 0.0}],
+        lr=config.learning_rate,
+        betas=(0.9, 0.99),
+        fused=True,
+    )
+
+
+def _report_unused(model: nn.Module) -> None:
+    """Say which trained parameters the loss does not reach: they would stay as they are."""
+    unused = [name for name, value in model.named_parameters() if value.requires_grad and value.grad is None]
+    if unused:
+        logger.warning("%d trained tensors get no gradient: %s", len(unused), ", ".join(unused[:4]))

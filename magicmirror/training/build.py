@@ -1,0 +1,143 @@
+"""Puts objective, batches and trainer of a recipe together."""
+
+from __future__ import annotations
+
+import logging
+from collections.abc import Sequence
+from pathlib import Path
+from typing import Any, TypeAlias
+
+import torch
+from diffusers import AutoencoderKLCogVideoX
+from torch import nn
+
+from magicmirror.errors import ConfigError
+from magicmirror.models.recognizer import EMBEDDING_SIZE, DlibFaceRecognizer
+from magicmirror.pipeline.pipeline import MagicMirrorPipeline
+from magicmirror.training.batches import identity_batches, tower_batches
+from magicmirror.training.identity_loss import IdentityLoss
+from magicmirror.training.networks import identity_objective, train_only
+from magicmirror.training.parts import BatchSource
+from magicmirror.training.portrait_clips import portrait_batches
+from magicmirror.training.recipes import Recipe
+from magicmirror.training.tower import TowerObjective
+from magicmirror.training.trainer import Trainer, make_accelerator
+from magicmirror.training.vae_objective import VaeObjective
+from magicmirror.training.validation import PipelineValidation, VaeValidation
+
+logger = logging.getLogger(__name__)
+
+Networks: TypeAlias = MagicMirrorPipeline | AutoencoderKLCogVideoX
+
+CHECKPOINT_FOLDER, CURVES_FOLDER, VALIDATION_FOLDER = "checkpoints", "curves", "validation"
+
+
+def build_trainer(
+    recipe: Recipe,
+    data: Sequence[Path],
+    networks: Networks,
+    output: Path,
+    allow_incomplete: bool = False,
+    portraits: Path | None = None,
+    curves: bool = False,
+) -> Trainer:
+    """Put a run together; nothing is written yet.
+
+    Args:
+        recipe: What to do.
+        data: Folders of shards; for the recipe ``vae`` manifests.
+        networks: Trained in place: a pipeline, for the recipe ``vae`` a VAE.
+        output: Of the run.
+        allow_incomplete: Train on the shards that are there already.
+        portraits: Folder that the manifests' paths begin at.
+        curves: Write TensorBoard's curves.
+
+    Raises:
+        ConfigError: If recipe, data and networks do not fit together.
+    """
+    config = recipe.config
+    accelerator = make_accelerator(config)
+    networks.to(accelerator.device)
+    objective, batches = _vae_parts(recipe, data, networks, portraits)
+    if objective is None or batches is None:
+        assert isinstance(networks, MagicMirrorPipeline)
+        objective, batches = _pipeline_parts(recipe, data, networks, allow_incomplete)
+    _choose_trained(recipe, objective, networks)
+    trainer = Trainer(
+        config,
+        objective,
+        batches,
+        output / CHECKPOINT_FOLDER,
+        curves=output / CURVES_FOLDER if curves else None,
+        accelerator=accelerator,
+    )
+    if config.validation_steps:
+        trainer.validate = _validation(recipe, networks, batches, output / VALIDATION_FOLDER, accelerator)
+    return trainer
+
+
+def _vae_parts(
+    recipe: Recipe, data: Sequence[Path], networks: Networks, portraits: Path | None
+) -> tuple[nn.Module | None, BatchSource | None]:
+    """Objective and batches of the recipe ``vae``."""
+    if recipe.objective != "vae":
+        return None, None
+    if portraits is None or not isinstance(networks, AutoencoderKLCogVideoX):
+        raise ConfigError(f'The recipe "{recipe.config.name}" needs portraits.', "Give their folder with --portraits.")
+    return VaeObjective(networks, recipe.config), portrait_batches(data, portraits, recipe.config)
+
+
+def _pipeline_parts(
+    recipe: Recipe, data: Sequence[Path], pipeline: MagicMirrorPipeline, allow_incomplete: bool
+) -> tuple[nn.Module, BatchSource]:
+    """Objective and batches of the recipes of a pipeline."""
+    config = recipe.config
+    if pipeline.device.type == "cpu":
+        for block in pipeline.transformer.transformer_blocks:
+            block.attn1.processor.compute_dtype = torch.float32
+    if recipe.objective == "tower":
+        objective = TowerObjective(pipeline.image_encoder, pipeline.face_perceiver, pipeline.transformer)
+        return objective, tower_batches(pipeline, data, config, allow_incomplete)
+    term = _identity_loss(pipeline) if config.identity_loss > 0 else None
+    if term is None:
+        logger.info("the identity term of section 3.4 is off in this run")
+    return identity_objective(pipeline, config, term), identity_batches(pipeline, data, config, allow_incomplete)
+
+
+def _identity_loss(pipeline: MagicMirrorPipeline) -> IdentityLoss | None:
+    """The identity term through the pipeline's decoder and dlib's recogniser, where that made the embeddings."""
+    if pipeline.identity_perceiver.config.embedding_dim != EMBEDDING_SIZE:
+        logger.warning("no differentiable recogniser is known for embeddings of this model (paper.md, decision 7)")
+        return None
+    recognizer = DlibFaceRecognizer.from_dlib_package().to(pipeline.vae.device)
+    return IdentityLoss(pipeline.vae, recognizer.embed_aligned)
+
+
+def _choose_trained(recipe: Recipe, objective: nn.Module, networks: Networks) -> None:
+    """Freeze what is not trained, and set modes and precision of what is."""
+    trained = train_only(objective, recipe.trained)
+    count = 0
+    for parameter in objective.parameters():
+        if parameter.requires_grad:
+            parameter.data = parameter.data.float()  # a step of 1e-5 would be lost in half precision
+            count += parameter.numel()
+    logger.info(
+        "%s: %s; %.2f M parameters in %d tensors", recipe.config.name, recipe.purpose, count / 1e6, len(trained)
+    )
+    objective.train()
+    for part in objective.children():
+        # What is frozen works as it does in inference; a published T5 brings dropout with it.
+        part.train(any(parameter.requires_grad for parameter in part.parameters()))
+    if recipe.config.gradient_checkpointing:
+        network: Any = networks.transformer if isinstance(networks, MagicMirrorPipeline) else networks
+        network.enable_gradient_checkpointing()
+
+
+def _validation(
+    recipe: Recipe, networks: Networks, batches: BatchSource, folder: Path, accelerator: Any
+) -> PipelineValidation | VaeValidation:
+    if isinstance(networks, AutoencoderKLCogVideoX):
+        return VaeValidation(networks, batches, recipe.config, folder)
+    if recipe.objective == "tower":
+        raise ConfigError('The recipe "tower" makes no pictures to validate by.', "Leave --validation-steps out.")
+    return PipelineValidation(networks, batches, recipe.config, folder, accelerator.autocast)
