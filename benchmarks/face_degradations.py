@@ -180,7 +180,7 @@ FAMILIES: dict[str, Family] = {
     "noise": Family("", "grey levels", (8, 16, 32), noise),
     "JPEG": Family("", "quality", (40, 15, 7), compress),
     "underexposed": Family("exposure", "stops", (-1, -2, -3, -4, -5, -6), expose),
-    "overexposed": Family("exposure", "stops", (0.5, 1, 1.5, 2, 2.5, 3), expose),
+    "overexposed": Family("highlights", "stops", (0.5, 1, 1.5, 2, 2.5, 3), expose),
     "faded": Family("exposure", "of the contrast", (0.6, 0.35, 0.2, 0.1), fade),
     "turned left": Family("yaw", "degrees", (0, -10, -20, -30), lambda i, p, s: turn(i, p, s, 0.0)),
     "turned right": Family("yaw", "degrees", (0, 10, 20, 30), lambda i, p, s: turn(i, p, s, 0.0)),

@@ -36,15 +36,15 @@ from magicmirror.faces.alignment import (
 from magicmirror.faces.head_pose import head_pose
 from magicmirror.types import Float32Array, LandmarkScheme, QualityCheck, QualityName, UInt8Array
 
-MIN_EYE_DISTANCE_PX = 16.0
-MIN_SHARPNESS = 0.7
-MIN_TONE_RANGE = 35.0
-MAX_BURNT_SHARE = 0.35
-MAX_YAW_DEG = 25.0
-MAX_PITCH_DEG = 16.0
-MAX_ROLL_DEG = 40.0
-MAX_OUTSIDE_SHARE = 0.25
-MIN_EYE_BRIGHTNESS = 0.6
+MIN_EYE_DISTANCE_PX = 17.0
+MIN_SHARPNESS = 0.8
+MIN_TONE_RANGE = 36.0
+MAX_BURNT_SHARE = 0.2
+MAX_YAW_DEG = 28.0
+MAX_PITCH_DEG = 17.0
+MAX_ROLL_DEG = 43.0
+MAX_OUTSIDE_SHARE = 0.24
+MIN_EYE_BRIGHTNESS = 0.65
 
 MIN_QUALITY = 0.05
 MEASURED_SIDE_PX = 128
