@@ -22,7 +22,9 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
         "--reference", metavar="FACE", type=Path, action="append", required=True, help="photo; repeat for several"
     )
     parser.add_argument("--prompt", metavar="TEXT", required=True, help='for example "a woman smiles"')
-    parser.add_argument("--output", metavar="OUT.mp4", type=Path, required=True, help="OUT.json is written beside it")
+    parser.add_argument(
+        "--output", metavar="OUT.mp4", type=Path, required=True, help="or OUT.gif; its settings are written beside it"
+    )
     parser.add_argument(
         "--seed", metavar="N", type=int, help="makes the video repeatable; drawn and printed if left out"
     )
@@ -41,7 +43,7 @@ def run(args: argparse.Namespace) -> int:
     """Make the video; see ``magicmirror.cli.main`` for the exit statuses."""
     from dataclasses import replace
 
-    from magicmirror.media import check_output_path
+    from magicmirror.media import OUTPUT_SUFFIXES, check_output_path
     from magicmirror.pipeline.profiles import find_profile
     from magicmirror.serving.production import VideoMaker
     from magicmirror.serving.requests import Fields, build_request
@@ -49,7 +51,7 @@ def run(args: argparse.Namespace) -> int:
 
     settings = Settings.from_environment()
     settings = replace(settings, profile=args.profile or settings.profile)
-    output = check_output_path(args.output)
+    output = check_output_path(args.output, OUTPUT_SUFFIXES)
     maker = VideoMaker(find_profile(settings.profile, settings), settings.device, settings.threads)
     fields = Fields(args.prompt, args.negative_prompt, args.seed, args.steps, args.guidance, args.identity_scale)
     request = build_request(fields, _references(args.reference, args.face_index, maker.analyzer), settings.profile)

@@ -12,7 +12,7 @@ from typing import TYPE_CHECKING, Any
 
 from magicmirror.errors import JobCancelled
 from magicmirror.faces.analyzer import FaceAnalyzer, create_face_analyzer
-from magicmirror.media import read_settings, sidecar_path, write_video
+from magicmirror.media import read_settings, sidecar_path, write_result
 from magicmirror.pipeline.person_word import find_person_word
 from magicmirror.serving.jobs import JobResult
 from magicmirror.serving.likeness import likeness_level, measure_likeness
@@ -104,7 +104,7 @@ class VideoMaker:
 
         Args:
             request: What to make.
-            path: Where the mp4 goes; nothing is there unless all of it succeeds.
+            path: Where the mp4 or GIF goes; nothing is there unless all of it succeeds.
             report: Called at every change of stage and step.
             should_stop: Whether to end.
 
@@ -127,7 +127,7 @@ class VideoMaker:
         timings_s = {**video.timings_s, "likeness": time.monotonic() - started}
         report("writing")
         _check_stop(should_stop)
-        write_video(replace(video, likeness=likeness, timings_s=timings_s), path)
+        write_result(replace(video, likeness=likeness, timings_s=timings_s), path)
         return JobResult(
             video_path=path,
             settings_path=sidecar_path(path),

@@ -12,10 +12,10 @@ import time
 from pathlib import Path
 
 from magicmirror.errors import ConfigError
+from magicmirror.media import remove_stale_partials
 
 log = logging.getLogger(__name__)
 
-PARTIAL_MARK = ".partial"
 SESSION_PREFIX = "session-"
 
 
@@ -78,6 +78,6 @@ class ResultStorage:
         return removed
 
     def _remove_partial(self) -> None:
-        """Remove what a killed process left half-written."""
-        for path in self.root.glob(f"{SESSION_PREFIX}*/*{PARTIAL_MARK}*"):
-            path.unlink(missing_ok=True)
+        """Remove what killed processes left half-written; files of running ones stay."""
+        for folder in self.root.glob(SESSION_PREFIX + "*"):
+            remove_stale_partials(folder, older_than_s=0.0)

@@ -116,6 +116,15 @@ def test_json_output_and_a_drawn_seed(command, arguments, examples, tmp_path):
 
 
 @pytest.mark.usefixtures("preview")
+def test_a_gif_and_a_warning_about_photos_of_two_people(command, arguments, examples, tmp_path):
+    call = [*arguments(steps=1, output=tmp_path / "out.gif"), "--reference", examples / "woman_1.jpg"]
+    done = command(*call)
+    assert done.returncode == 0 and (tmp_path / "out.gif").read_bytes().startswith(b"GIF89a")
+    assert read_settings(tmp_path / "out.gif")["prompt"] == "a man smiles"
+    assert "warning" in done.stderr and "woman_1.jpg: Photo 2 may show another person" in done.stderr
+
+
+@pytest.mark.usefixtures("preview")
 def test_ctrl_c_leaves_nothing_behind(repository, environment, arguments, tmp_path):
     process = subprocess.Popen(
         [sys.executable, "-m", "magicmirror", "--verbose", *map(str, arguments(steps=1000))],

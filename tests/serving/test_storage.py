@@ -3,11 +3,15 @@
 from __future__ import annotations
 
 import os
+import subprocess
+import sys
 import time
+from pathlib import Path
 
 import pytest
 
 from magicmirror.errors import ConfigError
+from magicmirror.media.files import hidden_name
 from magicmirror.serving.storage import ResultStorage
 
 
@@ -53,10 +57,14 @@ def test_files_that_are_not_ours_are_left_alone(tmp_path):
 def test_start_removes_half_written_files(tmp_path):
     done = ResultStorage(tmp_path).video_path("s", "job")
     done.write_bytes(b"video")
-    half = done.with_name(".magicmirror-job.0123.partial.mp4")
+    being_written = hidden_name(done)
+    being_written.write_bytes(b"half")
+    code = "import sys, pathlib, magicmirror.media.files as f; print(f.hidden_name(pathlib.Path(sys.argv[1])))"
+    ended = subprocess.run([sys.executable, "-c", code, str(done)], capture_output=True, text=True, check=True)
+    half = Path(ended.stdout.strip())
     half.write_bytes(b"half")
     ResultStorage(tmp_path)
-    assert done.exists() and not half.exists()
+    assert done.exists() and being_written.exists() and not half.exists()
 
 
 def test_a_session_can_be_removed(tmp_path):
