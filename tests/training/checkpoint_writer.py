@@ -16,6 +16,7 @@ from pathlib import Path
 import torch
 from torch import nn
 
+from magicmirror.training.average import WeightAverage
 from magicmirror.training.checkpoint import checkpoints, load_checkpoint, save_checkpoint
 from magicmirror.training.config import TrainingConfig
 
@@ -25,7 +26,8 @@ CONFIG = TrainingConfig(name="written", preset="preview", max_steps=10**6, learn
 
 def make_parts():
     torch.manual_seed(0)
-    model, average = nn.Linear(256, 256), nn.Linear(256, 256)
+    model = nn.Linear(256, 256)
+    average = WeightAverage(nn.Linear(256, 256), 0.9)
     optimizer = torch.optim.AdamW(model.parameters(), lr=1.0)
     model(torch.ones(1, 256)).sum().backward()
     optimizer.step()
@@ -34,7 +36,7 @@ def make_parts():
 
 def numbers(model, average, optimizer):
     state = [value for values in optimizer.state_dict()["state"].values() for value in values.values()]
-    return [*model.parameters(), *average.parameters(), *state]
+    return [*model.parameters(), *average.values.values(), *state]
 
 
 @torch.no_grad()

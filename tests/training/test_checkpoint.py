@@ -14,6 +14,7 @@ from torch import nn
 
 from magicmirror.errors import WeightsError
 from magicmirror.training import checkpoint
+from magicmirror.training.average import WeightAverage
 from magicmirror.training.checkpoint import (
     checkpoints,
     load_checkpoint,
@@ -27,9 +28,10 @@ from tests.tiny_training import make_config
 def make_parts(seed, width=3):
     """A model with a frozen part, its average, and an optimiser that has done one step."""
     torch.manual_seed(seed)
-    model, average = (nn.Sequential(nn.Linear(4, width), nn.Linear(width, 2)) for _ in range(2))
-    for network in (model, average):
+    model, other = (nn.Sequential(nn.Linear(4, width), nn.Linear(width, 2)) for _ in range(2))
+    for network in (model, other):
         network[1].requires_grad_(False)
+    average = WeightAverage(other, 0.9)
     optimizer = torch.optim.AdamW([p for p in model.parameters() if p.requires_grad], lr=0.1)
     model(torch.randn(5, 4)).square().mean().backward()
     optimizer.step()
@@ -47,8 +49,10 @@ def test_round_trip_is_exact_and_holds_what_is_trained(tmp_path):
     frozen = loaded[0][1].weight.clone()
     state = load_checkpoint(path, *loaded)
     assert state == {"step": 7, **asdict(make_config())}
-    for own, other in zip(saved[:2], loaded[:2], strict=True):
-        assert torch.equal(own[0].weight, other[0].weight) and torch.equal(own[0].bias, other[0].bias)
+    for own, other in ((trainable_state(saved[0]), trainable_state(loaded[0])), (saved[1].values, loaded[1].values)):
+        assert own.keys() == other.keys() == {"0.weight", "0.bias"}
+        assert all(torch.equal(value, other[name]) for name, value in own.items())
+    assert loaded[1].updates == 7
     assert torch.equal(loaded[0][1].weight, frozen)
     for index, values in saved[2].state_dict()["state"].items():
         for name, value in values.items():

@@ -75,7 +75,8 @@ def test_the_stages_of_the_paper_train_the_adapter_and_freeze_the_base(trainable
 def test_everything_and_nothing_else(trainable):
     objective = identity_objective(trainable, make_config())
     everything = {name for name, _ in objective.named_parameters()}
-    assert set(train_only(objective, ("all",))) == everything
+    unread = {f"image_encoder.post_layernorm.{kind}" for kind in ("weight", "bias")}
+    assert set(train_only(objective, ("all",))) == everything - unread  # no output of the tower goes through it
     # A second choice takes back the first.
     names = train_only(objective, ("text_encoder",))
     assert {name.split(".")[0] for name in names} == {"text_encoder"}
@@ -88,6 +89,13 @@ def test_everything_and_nothing_else(trainable):
         "face_perceiver",
         "identity_fusion",
     }
+
+
+def test_base_and_adapter_are_the_two_halves_of_the_transformer(trainable):
+    objective = identity_objective(trainable, make_config())
+    whole, base, adapter = (set(train_only(objective, (part,))) for part in ("transformer", "base", "adapter"))
+    stock = {f"transformer.{name}" for name, _ in build_stock(trainable).transformer.named_parameters()}
+    assert base == stock and not base & adapter and base | adapter == whole
 
 
 def test_unknown_parts_are_refused(trainable):

@@ -8,9 +8,11 @@ import torch
 
 from magicmirror.models.recognizer import EYE_DISTANCE, EYES_CENTRE
 from magicmirror.pipeline.denoising import rotary_embedding
+from magicmirror.training.identity_loss import IdentityLoss
 from magicmirror.training.networks import identity_objective
 from magicmirror.training.objective import Dropout, draw_dropout, draw_timesteps, face_area
-from tests.tiny_pipeline import build_reference
+from magicmirror.training.parts import Part, take
+from tests.tiny_pipeline import build_reference, build_stock
 from tests.tiny_training import CELLS, generator, make_batch, make_config
 
 NOBODY_DROPPED = {"drop_all": 0.0, "drop_identity": 0.0}
@@ -253,3 +255,81 @@ def test_gradients_reach_all_that_the_joint_recipe_trains(trainable, batch):
     for name in ("null_identity_tokens", "null_face_tokens", "identity_proj.weight"):
         assert objective.transformer.get_parameter(name).grad.abs().sum() > 0, name
     assert all(p.grad.abs().sum() > 0 for p in objective.identity_fusion.parameters())
+
+
+def mean_of_parts(objective, batch, count, seed):
+    parts = [Part(index, count) for index in range(count)]
+    losses = [objective(take(batch, part.rows(len(batch["latents"]))), generator(seed), part) for part in parts]
+    return {name: sum(loss[name] for loss in losses) / count for name in losses[0]}
+
+
+def test_the_mean_over_parts_is_the_step_and_so_is_its_gradient(trainable, recognizer):
+    """Noise, dropout, face loss and identity term, which few samples have, do not depend on how a step is shared."""
+    batch = make_batch(trainable.tokenizer, rows=6)
+    term = IdentityLoss(trainable.vae, recognizer.embed_aligned)
+    config = make_config(identity_loss=0.5, identity_loss_below=1000, identity_loss_samples=3, drop_all=0.3)
+    objective = identity_objective(trainable, config, term)
+    parameters = [trainable.transformer.proj_out.weight, trainable.transformer.transformer_blocks[0].attn1.to_q.weight]
+    whole = objective(batch, generator(8))
+    gradients = torch.autograd.grad(whole["loss"], parameters)
+    for count in (2, 3):
+        shared = mean_of_parts(objective, batch, count, 8)
+        for name, value in whole.items():
+            torch.testing.assert_close(shared[name], value, rtol=1e-5, atol=1e-6)
+        for ours, expected in zip(torch.autograd.grad(shared["loss"], parameters), gradients, strict=True):
+            torch.testing.assert_close(ours, expected, rtol=1e-4, atol=1e-6)
+    assert whole["identity"] > 0
+
+
+def test_checkpointing_gives_the_same_gradients(trainable, batch):
+    objective = identity_objective(trainable, make_config())
+    gradients = []
+    for checkpointing in (False, True):
+        if checkpointing:
+            trainable.transformer.enable_gradient_checkpointing()
+        objective.train()
+        objective.zero_grad(set_to_none=True)
+        objective(batch, generator(2))["loss"].backward()
+        gradients.append({name: p.grad.clone() for name, p in objective.named_parameters() if p.grad is not None})
+    plain, checkpointed = gradients
+    assert plain.keys() == checkpointed.keys() and len(plain) > 100
+    assert all(torch.equal(value, checkpointed[name]) for name, value in plain.items())
+
+
+def test_without_identity_it_is_the_stock_model(trainable, batch):
+    """The recipe ``base``: plain captions in, no face, and no gradient for the adapter."""
+    config = make_config(with_identity=False, face_loss_share=0.0, drop_all=0.3, drop_identity=0.0)
+    objective = identity_objective(trainable, config)
+    losses = objective(batch, generator(1))
+    losses["loss"].backward()
+    noisy, velocity, timesteps, dropout = written_out(objective, batch, 1)
+    assert dropout.text.any() and not dropout.text.all()
+    stock = build_stock(trainable)
+    ids = torch.where(dropout.text[:, None], objective.empty_ids, batch["input_ids"])
+    with torch.no_grad():
+        prediction = stock.transformer(
+            hidden_states=noisy,
+            encoder_hidden_states=trainable.text_encoder(ids)[0],
+            timestep=timesteps,
+            image_rotary_emb=rotary_embedding(stock.transformer.config, noisy.shape, noisy.device),
+        ).sample
+    torch.testing.assert_close(losses["loss"], (prediction - velocity).square().mean())
+    reached = {name for name, p in objective.named_parameters() if p.grad is not None}
+    assert not any(trainable.transformer.is_adapter_key(name.removeprefix("transformer.")) for name in reached)
+    assert {name.split(".")[0] for name in reached} == {"transformer", "text_encoder"}
+
+
+@torch.no_grad()
+def test_face_areas_of_the_data_come_before_the_template(trainable, batch):
+    objective = identity_objective(trainable, make_config(face_loss_share=1.0, **NOBODY_DROPPED))
+    areas = torch.zeros(4, batch["latents"].size(1), CELLS, CELLS)
+    areas[:, :, 0, 1] = 1.0
+    areas[:, 0, 3, 3] = 0.5
+    losses = objective({**batch, "face_areas": areas}, generator(1))
+    noisy, velocity, timesteps, dropout = written_out(objective, batch, 1)
+    squared = (predict(objective, batch, noisy, timesteps, dropout) - velocity).square()
+    weights = areas[:, :, None].expand_as(squared)
+    expected = (squared * weights).sum((1, 2, 3, 4)) / weights.sum((1, 2, 3, 4))
+    torch.testing.assert_close(losses["loss"], expected.mean())
+    nobody = objective({**batch, "face_areas": torch.zeros_like(areas)}, generator(1))
+    assert nobody["loss"] == 0  # and not a division by nothing

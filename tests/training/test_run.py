@@ -9,9 +9,10 @@ import torch
 from safetensors.torch import load_file
 
 from magicmirror.pipeline.pipeline import MagicMirrorPipeline
+from magicmirror.training.build import build_trainer
 from magicmirror.training.checkpoint import checkpoints, load_trainable, trainable_state
 from magicmirror.training.recipes import Recipe
-from magicmirror.training.run import build_trainer, dry_run, train
+from magicmirror.training.run import dry_run, train
 from tests.tiny_pipeline import build_reference
 from tests.tiny_training import build_trainable, make_config
 
@@ -115,7 +116,7 @@ def test_dry_run_does_the_steps_of_the_run(shards, tmp_path):
 
 
 def test_tower_then_joint(shards, tmp_path):
-    tower = Recipe(make_config(name="tower", max_steps=2), ("image_encoder", "face_perceiver"), "see")
+    tower = Recipe(make_config(name="tower", max_steps=2), ("image_encoder", "face_perceiver"), "see", "tower")
     folder = train(tower, [shards], build_trainable(), tmp_path / "tower")
     before, pipeline = flat_state(build_trainable()), load(folder)
     changed = {
@@ -152,27 +153,48 @@ def test_the_identity_term_is_built_where_it_is_wanted(shards, tmp_path):
     assert not [name for name, _ in wanted.trained.named_parameters() if name.startswith(("vae", "_identity"))]
 
 
-def test_cross_keys_are_aligned_before_the_first_step_alone(shards, tmp_path):
-    """A run that goes on must keep what it has learned."""
-    aligned = replace(recipe(), align_cross_keys=True)
-    name = "transformer.transformer_blocks.0.adapter.to_k.weight"
-    plain = build_trainer(recipe(), [shards], build_trainable(), tmp_path / "plain")
-    plain.train_step()
+def untrained(seed=0):
+    """A pipeline whose adapter is at the paper's start, as far as the cross values go."""
+    pipeline = build_trainable(seed)
+    with torch.no_grad():
+        for block in pipeline.transformer.transformer_blocks[::2]:
+            for parameter in block.adapter.to_v.parameters():
+                parameter.zero_()
+    return pipeline
 
-    interrupted = build_trainer(aligned, [shards], build_trainable(), tmp_path / "run")
+
+def first_step(name, recipe, shards, pipeline, folder):
+    """Model and average of a parameter after a run of one step."""
+    one = replace(recipe, config=replace(recipe.config, max_steps=1))
+    train(one, [shards], pipeline, folder)
+    newest = checkpoints(folder / "checkpoints")[-1]
+    return [load_file(newest / f"{kind}.safetensors")[name] for kind in ("model", "average")]
+
+
+def test_cross_keys_are_aligned_before_the_first_step_of_an_untrained_adapter_alone(shards, tmp_path):
+    """A run that goes on must keep what it has learned, and so must one that starts from a trained pipeline."""
+    plain = recipe()
+    aligned = replace(plain, align_cross_keys=True)
+    name = "transformer.transformer_blocks.0.adapter.to_k.weight"
+    never = build_trainer(plain, [shards], untrained(), tmp_path / "plain")
+    never.train_step()
+
+    interrupted = build_trainer(aligned, [shards], untrained(), tmp_path / "run")
     interrupted.train_step()
     interrupted.save()
     learned = trainable_state(interrupted.trained)[name]
-    assert torch.equal(learned, trainable_state(plain.trained)[name])
-    train(replace(aligned, config=replace(aligned.config, max_steps=1)), [shards], build_trainable(), tmp_path / "run")
-    newest = checkpoints(tmp_path / "run" / "checkpoints")[-1]
-    assert newest.name == "step-00000001" and torch.equal(load_file(newest / "model.safetensors")[name], learned)
+    assert torch.equal(learned, trainable_state(never.trained)[name])
+    model, _ = first_step(name, aligned, shards, untrained(), tmp_path / "run")
+    assert torch.equal(model, learned)
 
-    train(replace(aligned, config=replace(aligned.config, max_steps=1)), [shards], build_trainable(), tmp_path / "new")
-    newest = checkpoints(tmp_path / "new" / "checkpoints")[-1]
-    for kind in ("model", "average"):
-        value = load_file(newest / f"{kind}.safetensors")[name]
+    for value in first_step(name, aligned, shards, untrained(), tmp_path / "new"):
         assert (value - learned).norm() > 0.1 * learned.norm()
+    # A trained adapter: the step is that of a recipe that never aligns.
+    ours, expected = (
+        first_step(name, stage, shards, build_trainable(), tmp_path / f"trained-{stage.align_cross_keys}")
+        for stage in (aligned, plain)
+    )
+    assert torch.equal(ours[0], expected[0])
 
 
 def test_exported_configs_do_not_say_where_they_were_loaded_from(finished, shards, tmp_path):

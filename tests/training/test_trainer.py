@@ -12,7 +12,9 @@ from magicmirror.training.batches import identity_batches
 from magicmirror.training.checkpoint import checkpoints, trainable_state
 from magicmirror.training.identity_loss import IdentityLoss
 from magicmirror.training.networks import identity_objective, train_only
-from magicmirror.training.trainer import Trainer, TrainingDiverged, learning_rate_at, step_generator
+from magicmirror.training.parts import WHOLE
+from magicmirror.training.schedule import learning_rate_at, step_generator
+from magicmirror.training.trainer import Trainer, TrainingDiverged
 from tests.tiny_training import build_trainable, make_config
 
 JOINT = ("transformer", "text_encoder", "identity_perceiver", "identity_fusion")
@@ -27,13 +29,13 @@ class Line(nn.Module):
         self.bias = nn.Parameter(torch.zeros(2))
         self.frozen = nn.Parameter(torch.ones(2, 2), requires_grad=False)
 
-    def forward(self, batch, generator):
+    def forward(self, batch, generator, part=WHOLE):
         points = torch.randn(4, 2, generator=generator)
         loss = (points @ self.weight + self.bias - points @ self.frozen).square().mean() * batch["scale"]
         return {"loss": loss, "noise": loss.detach()}
 
 
-def line_trainer(folder, batch_at=lambda step: {"scale": torch.ones(())}, objective=None, **changes):
+def line_trainer(folder, batch_at=lambda step, part=WHOLE: {"scale": torch.ones(())}, objective=None, **changes):
     return Trainer(make_config(**changes), objective or Line(), batch_at, folder)
 
 
@@ -89,14 +91,17 @@ def test_average_is_exponential_from_the_first_step_on(tmp_path):
         trainer.train_step()
         for name, value in weights(trainer.trained).items():
             expected[name] = 0.9 * expected[name] + 0.1 * value
-    for name, value in trainer.average.module.named_parameters():
-        torch.testing.assert_close(value.detach(), expected[name])
-    assert not torch.equal(trainer.average.module.weight, trainer.trained.weight)
+    assert set(trainer.average.values) == {"weight", "bias"}  # what is frozen has no average
+    for name, value in trainer.average.values.items():
+        torch.testing.assert_close(value, expected[name])
+    assert not torch.equal(trainer.average.values["weight"], trainer.trained.weight)
 
 
 def test_a_run_writes_checkpoints_and_ends(tmp_path):
-    trainer = line_trainer(tmp_path, max_steps=7, checkpoint_steps=3, keep_checkpoints=2, learning_rate=0.05)
-    means = trainer.run(log_steps=5)
+    trainer = line_trainer(
+        tmp_path, max_steps=7, checkpoint_steps=3, keep_checkpoints=2, log_steps=5, learning_rate=0.05
+    )
+    means = trainer.run()
     assert trainer.step == 7 and set(means) == {"loss", "noise"}
     assert [path.name for path in checkpoints(tmp_path)] == ["step-00000006", "step-00000007"]
     # The same command after the end: nothing more to do.
@@ -108,9 +113,9 @@ def test_a_run_writes_checkpoints_and_ends(tmp_path):
 def test_means_are_of_the_steps_since_the_last_line(tmp_path):
     trainer = line_trainer(tmp_path / "b", max_steps=4)
     losses = [trainer.train_step()["loss"] for _ in range(4)]
-    means = line_trainer(tmp_path / "c", max_steps=4).run(log_steps=2)
+    means = line_trainer(tmp_path / "c", max_steps=4, log_steps=2).run()
     assert means["loss"] == pytest.approx((losses[2] + losses[3]) / 2)
-    means = line_trainer(tmp_path / "d", max_steps=4).run(log_steps=3)
+    means = line_trainer(tmp_path / "d", max_steps=4, log_steps=3).run()
     assert means["loss"] == pytest.approx(losses[3])
 
 
@@ -122,7 +127,7 @@ def test_wall_time_ends_a_run_with_a_checkpoint(tmp_path):
 
 
 def spoil(step_of_harm, value):
-    return lambda step: {"scale": torch.tensor(value if step == step_of_harm else 1.0), "step": step}
+    return lambda step, part=WHOLE: {"scale": torch.tensor(value if step == step_of_harm else 1.0), "step": step}
 
 
 @pytest.mark.parametrize("value", [math.nan, math.inf])
@@ -145,8 +150,8 @@ def test_a_loss_that_is_no_number_stops_the_run_and_saves_the_batch(tmp_path, va
 class SteepLine(Line):
     """Its loss is finite at the third step, but the gradient is not."""
 
-    def forward(self, batch, generator):
-        losses = super().forward(batch, generator)
+    def forward(self, batch, generator, part=WHOLE):
+        losses = super().forward(batch, generator, part)
         cliff = (self.bias - self.bias.detach()).abs().sum().sqrt() if batch["step"] == 2 else 0.0
         return {**losses, "loss": losses["loss"] + cliff}
 
@@ -156,7 +161,7 @@ def test_a_gradient_that_is_no_number_does_not_reach_the_weights(tmp_path):
     with pytest.raises(TrainingDiverged, match="gradient of step 2"):
         trainer.run()
     assert trainer.step == 2 and all(p.isfinite().all() for p in trainer.trained.parameters())
-    assert all(p.isfinite().all() for p in trainer.average.module.parameters())
+    assert all(p.isfinite().all() for p in trainer.average.values.values())
 
 
 def joint_trainer(folder, shards, recognizer, perturb=0):
@@ -200,11 +205,11 @@ def test_a_resumed_run_is_the_uninterrupted_one_bit_for_bit(tmp_path, shards, re
 
     assert seen == expected
     assert len({losses["loss"] for losses in seen}) == 6 and any(losses["identity"] > 0 for losses in seen)
-    for ours, theirs in ((second.trained, straight.trained), (second.average.module, straight.average.module)):
-        state, other = trainable_state(ours), trainable_state(theirs)
+    trained = trainable_state(second.trained), trainable_state(straight.trained)
+    for state, other in (trained, (second.average.values, straight.average.values)):
         assert state.keys() == other.keys() and len(state) > 100
         assert [name for name in state if not torch.equal(state[name], other[name])] == []
-    assert second.average.n_averaged == straight.average.n_averaged == 6
+    assert second.average.updates == straight.average.updates == 6
     ours, theirs = second.optimizer.state_dict(), straight.optimizer.state_dict()
     assert ours["param_groups"] == theirs["param_groups"] and ours["state"].keys() == theirs["state"].keys()
     for index, values in ours["state"].items():

@@ -1,0 +1,29 @@
+"""Sharing out the rows of a step."""
+
+import pytest
+import torch
+
+from magicmirror.errors import ConfigError
+from magicmirror.training.parts import WHOLE, Part, row_count, take
+
+
+def test_parts_cover_every_row_once_also_when_split_again():
+    rows = list(range(24))
+    for processes, micro in ((1, 1), (2, 1), (3, 4), (8, 3)):
+        parts = [part for index in range(processes) for part in Part(index, processes).split(micro)]
+        assert [row for part in parts for row in rows[part.rows(24)]] == rows
+    assert rows[WHOLE.rows(24)] == rows
+    assert Part(1, 3).of_all(torch.zeros(4, 2)) == Part(1, 3).of_all(4) == 12
+
+
+def test_unequal_parts_are_refused():
+    with pytest.raises(ConfigError, match=r"batch of 10 cannot be shared out equally among 4.*micro_batch"):
+        Part(0, 4).rows(10)
+
+
+def test_rows_of_a_batch():
+    batch = {"latents": torch.arange(6).view(3, 2), "captions": ["a", "b", "c"], "scale": torch.ones(()), "step": 4}
+    assert row_count(batch) == 3 and row_count({"scale": torch.ones(())}) == 1
+    part = take(batch, slice(1, 3))
+    assert part["latents"].tolist() == [[2, 3], [4, 5]] and part["captions"] == ["b", "c"]
+    assert part["scale"] is batch["scale"] and part["step"] == 4
