@@ -31,6 +31,8 @@ FALLBACK_SIDE_PX = 2560
 TURNED_SIDE_PX = 640
 ANY_POSE_SIDE_PX = 512
 """The convolutional detector takes about 1 s at this size on one core, and four times that at twice of it."""
+ANY_POSE_MIN_SIDE_PX = 40
+"""Its smallest face. On a copy that is far thinner (8 x 512 px) it writes beyond its buffers or raises."""
 
 SMALL_FACE_PX = 160
 """A face smaller than this in the searched copy may have comparable neighbours below the detector's 80 px."""
@@ -108,6 +110,8 @@ class DlibFaceSearch:
         """Search once with the convolutional detector."""
         height, width = image.shape[:2]
         scaled, ratio = _scaled(image, ANY_POSE_SIDE_PX / max(height, width))
+        if min(scaled.shape[:2]) < ANY_POSE_MIN_SIDE_PX:
+            return []
         predictor = self._load_predictor()
         with self._lock:
             if self._any_pose_detector is None:

@@ -130,3 +130,9 @@ def test_boxes_of_a_turned_search_lie_inside_the_photo(examples, search) -> None
         assert isinstance(found.box, FaceBox)
         assert abs(centre[0] - width / 2) < 40
         assert abs(centre[1] - height / 2) < 40
+
+
+@pytest.mark.parametrize("shape", [(1, 300), (300, 1), (8, 512), (512, 8)])
+def test_a_very_thin_picture_is_searched_without_harm(search, shape: tuple[int, int]) -> None:
+    """dlib's convolutional detector raises on some of these sizes and writes beyond its buffers on others."""
+    assert search.find(np.zeros((*shape, 3), np.uint8)) == []
