@@ -32,8 +32,23 @@ class ResultsLog:
         if not lines:
             self._write({"settings": settings})
             return
-        header, *self.records = [self._parse(line) for line in lines]
+        header, *self.records = [self._parse(path, line) for line in lines]
         self._check_settings(header.get("settings"), json.loads(json.dumps(settings)))
+
+    @staticmethod
+    def read(path: Path) -> tuple[dict[str, Any], list[dict[str, Any]]]:
+        """Read the settings and the complete records of a log, and leave the file as it is.
+
+        Raises:
+            ConfigError: When the file is missing or no such log.
+        """
+        if not path.is_file():
+            raise ConfigError(f'There are no results in "{path}".', "Run the evaluation first.")
+        data = path.read_bytes()
+        lines = [ResultsLog._parse(path, line) for line in data[: data.rfind(b"\n") + 1].splitlines()]
+        if not lines or not isinstance(lines[0].get("settings"), dict):
+            raise ConfigError(f'"{path}" is not a log of results.', "Choose another folder.")
+        return lines[0]["settings"], lines[1:]
 
     def append(self, record: dict[str, Any]) -> None:
         """Add a record; it is on disk when this returns."""
@@ -57,13 +72,14 @@ class ResultsLog:
                 file.truncate(len(complete))
         return complete.splitlines()
 
-    def _parse(self, line: bytes) -> dict[str, Any]:
+    @staticmethod
+    def _parse(path: Path, line: bytes) -> dict[str, Any]:
         try:
             record = json.loads(line)
         except ValueError as error:
-            raise ConfigError(f'"{self._path}" is damaged: {error}.', "Delete it to start again.") from error
+            raise ConfigError(f'"{path}" is damaged: {error}.', "Delete it to start again.") from error
         if not isinstance(record, dict):
-            raise ConfigError(f'"{self._path}" is not a log of results.', "Choose another folder.")
+            raise ConfigError(f'"{path}" is not a log of results.', "Choose another folder.")
         return record
 
     def _check_settings(self, found: Any, wanted: dict[str, Any]) -> None:

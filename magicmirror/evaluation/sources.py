@@ -1,0 +1,62 @@
+"""Where the videos of a benchmark come from: the model, or the animation of the same portrait as an upper bound."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from typing import Any
+
+from magicmirror.data.animation import render_clip
+from magicmirror.evaluation.cases import Case
+from magicmirror.evaluation.identity_pictures import animation_landmarks
+from magicmirror.media import load_image
+from magicmirror.pipeline.profiles import Profile
+from magicmirror.types import GeneratedVideo, GenerationRequest, VideoShape
+
+VideoSource = Callable[[Case], GeneratedVideo]
+
+
+def generated_videos(
+    generate: Callable[[GenerationRequest], GeneratedVideo], profile: Profile, **options: Any
+) -> VideoSource:
+    """Return the source that asks the model.
+
+    Args:
+        generate: Makes the video of a request.
+        profile: Of the requests.
+        options: Further fields of ``GenerationRequest``.
+    """
+
+    def source(case: Case) -> GeneratedVideo:
+        return generate(
+            GenerationRequest(
+                prompt=case.clip.caption,
+                references=(case.subject.reference,),
+                seed=case.seed,
+                profile=profile.name,
+                **options,
+            )
+        )
+
+    return source
+
+
+def animated_clips(shape: VideoShape) -> VideoSource:
+    """Return the source that animates the test person's own portrait with exactly the motions and style of the case.
+
+    What it scores is what a perfect model of this kind would: its rates are the calibration of the measures.
+
+    Args:
+        shape: Frames and rate; the clips are square, with the shorter side.
+    """
+    side = min(shape.height_px, shape.width_px)
+
+    def source(case: Case) -> GeneratedVideo:
+        photo = load_image(case.subject.portrait.path)
+        frames = render_clip(
+            photo, animation_landmarks(case.subject.reference, photo), case.clip, shape.num_frames, side
+        )
+        return GeneratedVideo(
+            frames, shape.fps, {"prompt": case.clip.caption, "seed": case.seed, "source": "animation"}
+        )
+
+    return source
