@@ -112,6 +112,7 @@ def derive_limits(drift: Rows, untouched: Rows) -> list[list[str]]:
 def write_report(page: Path, drift: Rows, untouched: Rows, pose: Rows) -> None:
     """Renew the tables of the page, between its markers, and the picture beside it."""
     text = page.read_text(encoding="utf-8")
+    in_light, untouched = untouched, [row for row in untouched if not row["step"]]
     text = _renew(
         text,
         "limits",
@@ -140,6 +141,9 @@ def write_report(page: Path, drift: Rows, untouched: Rows, pose: Rows) -> None:
         ],
     )
     text = _renew(text, "untouched", ["group", "portraits", *CHECKS, "all"], _pass_rates(untouched))
+    stops = sorted({row["step"] for row in in_light} - {0.0})
+    header = ["group", *(f"{stop:+g}: too {'dark' if stop < 0 else 'bright'}" for stop in stops)]
+    text = _renew(text, "light", header, _light_lines(in_light, stops))
     people = len({row["portrait"] for row in drift})
     text = re.sub(r"<!-- people -->\d*", f"<!-- people -->{people}", text)
     page.write_text(text, encoding="utf-8")
@@ -170,6 +174,19 @@ def _pass_rates(untouched: Rows) -> list[list[str]]:
     return table
 
 
+def _light_lines(rows: Rows, stops: Sequence[float]) -> list[list[str]]:
+    """Percent of each group that fails the check of its light."""
+    table = []
+    for group in sorted({row["group"] for row in rows}):
+        line = [group.replace("_", " ")]
+        for stop in stops:
+            check = "exposure" if stop < 0 else "highlights"
+            failed = [check in row["failed"] for row in rows if row["group"] == group and row["step"] == stop]
+            line.append(f"{100 * np.mean(failed):.0f}")
+        table.append(line)
+    return table
+
+
 def _renew(text: str, name: str, header: Sequence[str], lines: Sequence[Sequence[str]]) -> str:
     """Replace the table between the markers ``<!-- NAME -->`` and ``<!-- /NAME -->``."""
     rows = [header, ["---"] * len(header), *lines]
@@ -190,7 +207,7 @@ def draw_curves(drift: Rows, untouched: Rows, path: Path) -> None:
         "exposure": quality.MIN_TONE_RANGE,
         "highlights": quality.MAX_BURNT_SHARE,
         "yaw": quality.MAX_YAW_DEG,
-        "pitch": quality.MAX_PITCH_DEG,
+        "pitch": quality.MAX_PITCH_DEG["dlib5"],
         "roll": quality.MAX_ROLL_DEG,
         "border": quality.MAX_OUTSIDE_SHARE,
         "eyes": quality.MIN_EYE_BRIGHTNESS,

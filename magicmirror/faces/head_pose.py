@@ -1,13 +1,13 @@
 """Yaw, pitch and roll of a head from its five landmarks.
 
 A generic head of five points in space is turned, scaled and shifted until its parallel projection (weak perspective)
-meets the landmarks in the least-squares sense: four unknowns, since both sides are taken about their mean.
+meets the landmarks in the least-squares sense: four unknowns, since both sides are taken about the eyes' middle.
 
 What limits the angles is that a person's own proportions are not known: the base of a nose that is set 5 % of the
-eye distance lower than the average looks like a head bent by 8 degrees, and the five points of dlib have no mouth to
-tell the two apart. They also fold: seen from ever higher above, the base of the nose first moves away from the eyes
-and then, from about 24 degrees on, back again. So with ``dlib5`` no pitch below -20 degrees is ever given. Errors
-measured on heads turned by known angles are in ``docs/face_quality.md``.
+eye distance lower than the average looks like a head bent by 8 degrees. And pitch folds: seen from ever higher above,
+the nose first moves away from the eyes and then back again, for its base (``dlib5``) from about 24 degrees on, for its
+tip (``arcface5``) from 40. So no pitch below -20 and -40 degrees is ever given. Errors measured on heads turned by
+known angles are in ``docs/face_quality.md``.
 """
 
 from __future__ import annotations
@@ -38,18 +38,21 @@ GENERIC_HEADS: dict[LandmarkScheme, Float64Array] = {
         [
             [-0.50, 0.0, 0.0],
             [0.50, 0.0, 0.0],
-            [0.0, 0.57, 0.55],  # tip of the nose
-            [-0.41, 1.15, 0.08],  # corners of the mouth
-            [0.41, 1.15, 0.08],
+            [0.0, 0.56, 0.48],  # tip of the nose
+            [-0.44, 1.08, 0.06],  # corners of the mouth
+            [0.44, 1.08, 0.06],
         ]
     ),
 }
-LOWEST_PITCH_DEG: dict[LandmarkScheme, float] = {"dlib5": -20.0, "arcface5": -60.0}
+# A smile lifts and parts the corners of the mouth, which a turned head would have to explain otherwise.
+SMILING_WEIGHT = (0.5, 0.2)
+LOWEST_PITCH_DEG: dict[LandmarkScheme, float] = {"dlib5": -20.0, "arcface5": -40.0}
 MAX_ANGLE_DEG = 60.0
 ITERATIONS = 10
 DIFFERENCE = 1e-4
 TOLERANCE = 1e-4
 DAMPING = 1e-5
+MIN_EYES_PX = 1e-3
 
 
 @dataclass(frozen=True)
@@ -77,26 +80,31 @@ def head_pose(landmarks: Float32Array, scheme: LandmarkScheme) -> HeadPose:
     Returns:
         The pose; yaw and pitch lie within 60 degrees.
     """
-    head = GENERIC_HEADS[scheme] - GENERIC_HEADS[scheme].mean(axis=0)
+    head = GENERIC_HEADS[scheme]
     left, right = eye_centres(landmarks, scheme)
-    across = np.asarray(right - left, dtype=np.float64)
-    size = max(float(np.hypot(*across)), 1e-6)
-    points = np.asarray(landmarks, dtype=np.float64)
-    points = (points - points.mean(axis=0)) / size
-    # The unknowns: yaw, pitch and roll in radians, logarithm of the scale. The line of the eyes gives the start.
-    unknowns = np.array([0.0, 0.0, np.arctan2(across[1], across[0]), 0.0])
+    # Points as complex numbers, about the middle of the eyes, with the line of the eyes level and 1 long.
+    eyes = complex(*(right - left))
+    level = (np.asarray(landmarks, dtype=np.float64) - (left + right) / 2) @ np.array([1, 1j])
+    level = level / (eyes if abs(eyes) > MIN_EYES_PX else 1.0)
+    points = np.stack([level.real, level.imag], axis=1)
+    weights = np.ones((5, 2))
+    if scheme == "arcface5":
+        weights[3:] = SMILING_WEIGHT
+    # The unknowns: yaw, pitch and the rest of the roll in radians, logarithm of the scale.
+    unknowns = np.zeros(4)
     high = np.radians([MAX_ANGLE_DEG, MAX_ANGLE_DEG])
     low = np.radians([-MAX_ANGLE_DEG, LOWEST_PITCH_DEG[scheme]])
     steps = np.vstack([np.zeros(4), np.eye(4) * DIFFERENCE])
     for _ in range(ITERATIONS):
         projected = _project(head, unknowns + steps).reshape(5, -1)
-        slopes = (projected[1:] - projected[0]) / DIFFERENCE
-        change = _least_squares(slopes, points.ravel() - projected[0])
+        slopes = (projected[1:] - projected[0]) / DIFFERENCE * weights.ravel()
+        change = _least_squares(slopes, (points.ravel() - projected[0]) * weights.ravel())
         before = unknowns.copy()
         unknowns += np.clip(change, -0.5, 0.5)
         unknowns[:2] = np.clip(unknowns[:2], low, high)
         if np.abs(unknowns - before).max() < TOLERANCE:
             break
+    unknowns[2] += np.angle(eyes)
     yaw, pitch, roll = np.degrees(unknowns[:3])
     return HeadPose(float(yaw), float(pitch), float(180.0 - (180.0 - roll) % 360.0))
 

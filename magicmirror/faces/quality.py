@@ -21,6 +21,7 @@ and pale skin in good light pass alike.
 from __future__ import annotations
 
 from collections.abc import Sequence
+from dataclasses import replace
 
 import numpy as np
 
@@ -36,14 +37,14 @@ from magicmirror.faces.alignment import (
 from magicmirror.faces.head_pose import head_pose
 from magicmirror.types import Float32Array, LandmarkScheme, QualityCheck, QualityName, UInt8Array
 
-MIN_EYE_DISTANCE_PX = 17.0
-MIN_SHARPNESS = 0.8
-MIN_TONE_RANGE = 36.0
-MAX_BURNT_SHARE = 0.2
+MIN_EYE_DISTANCE_PX = 18.0
+MIN_SHARPNESS = 0.81
+MIN_TONE_RANGE = 38.0
+MAX_BURNT_SHARE = 0.16
 MAX_YAW_DEG = 28.0
-MAX_PITCH_DEG = 17.0
+MAX_PITCH_DEG: dict[LandmarkScheme, float] = {"dlib5": 17.0, "arcface5": 20.0}
 MAX_ROLL_DEG = 43.0
-MAX_OUTSIDE_SHARE = 0.24
+MAX_OUTSIDE_SHARE = 0.23
 MIN_EYE_BRIGHTNESS = 0.65
 
 MIN_QUALITY = 0.05
@@ -233,9 +234,9 @@ def _pose_checks(landmarks: Float32Array, scheme: LandmarkScheme) -> tuple[Quali
     look = "The face is turned to the side. Use a photo that looks into the camera."
     upright = "The head is tilted. Turn the photo until the head is upright."
     nod = f"The face looks {'up' if pose.pitch > 0 else 'down'}. Hold the camera level with the eyes."
-    pitch = _at_most("pitch", pose.pitch, MAX_PITCH_DEG, nod, unit="deg")
+    pitch = _at_most("pitch", pose.pitch, MAX_PITCH_DEG[scheme], nod, unit="deg")
     if scheme == "dlib5" and pose.pitch < 0:
-        pitch = QualityCheck("pitch", pose.pitch, MAX_PITCH_DEG, "deg", passed=True)
+        pitch = replace(pitch, passed=True, remedy="")
     return (
         _at_most("yaw", pose.yaw, MAX_YAW_DEG, look, unit="deg"),
         pitch,

@@ -95,7 +95,7 @@ def test_animated_heads_are_measured(motion, axis, degrees, tolerance, examples,
     changes = []
     for name in ("woman_1", "man_1", "woman_3"):
         clip = ClipSpec((MotionCue(motion),))
-        frames = render_clip(load_image(examples / f"{name}.jpg"), example_references[name].landmarks, clip, 5, 256)
+        frames = render_clip(load_image(examples / f"{name}.jpg"), example_references[name].landmarks, clip, 2, 256)
         # The aligned crop is cut close; a margin lets the detector see the whole head.
         padded = [cv2.copyMakeBorder(frames[i], 40, 40, 40, 40, cv2.BORDER_REFLECT_101) for i in (0, -1)]
         rest, turned = (head_pose(search.find(frame, thorough=False)[0].landmarks, "dlib5") for frame in padded)

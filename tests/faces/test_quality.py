@@ -10,6 +10,7 @@ import numpy as np
 import pytest
 
 from magicmirror.faces.alignment import align_head
+from magicmirror.faces.head_pose import HeadPose, project_head
 from magicmirror.faces.quality import (
     MIN_QUALITY,
     eye_brightness,
@@ -199,6 +200,27 @@ def test_weight_follows_from_the_worst_check() -> None:
     assert face_quality([good, check("size", 9.0, 18.0, False)]) == pytest.approx(0.5)
     assert face_quality([check("yaw", -50.0, 25.0, False), check("size", 9.0, 12.0, False)]) == pytest.approx(0.5)
     assert face_quality([check("sharpness", 0.0, 0.8, False)]) == MIN_QUALITY
+
+
+@pytest.mark.parametrize(
+    ("pose", "dlib", "arcface"),
+    [
+        (HeadPose(0, 0, 0), set(), set()),
+        (HeadPose(24, 0, 0), set(), set()),
+        (HeadPose(-33, 0, 0), {"yaw"}, {"yaw"}),
+        (HeadPose(0, 25, 0), {"pitch"}, {"pitch"}),
+        (HeadPose(0, -30, 0), set(), {"pitch"}),  # dlib's points cannot tell
+        (HeadPose(0, 0, -60), {"roll"}, {"roll"}),
+    ],
+    ids=str,
+)
+def test_both_landmark_schemes_judge_the_pose(pose, dlib, arcface) -> None:
+    photo = np.full((300, 300, 3), 128, np.uint8)
+    for scheme, expected in (("dlib5", dlib), ("arcface5", arcface)):
+        landmarks = project_head(scheme, pose, 50) + np.float32([150, 140])
+        checks = quality_report(photo, align_head(photo, landmarks, scheme), landmarks, scheme)
+        bad = {check.name for check in checks if not check.passed}
+        assert bad & {"yaw", "pitch", "roll"} == expected, scheme
 
 
 def test_every_remedy_says_what_is_wrong_and_what_to_do(photos, example_references) -> None:
