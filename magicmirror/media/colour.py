@@ -82,7 +82,7 @@ class _StripConverter:
         self._is_deep = picture.mode == "F" or picture.mode.startswith("I")
         self._white = self._find_white(picture, header) if self._is_deep else 255.0
         grey = picture.mode in ("1", "L", "LA") or self._is_deep
-        self._profile_mode = profile_mode(header.icc_profile, picture.mode, grey, self._has_alpha)
+        self._profile_mode = profile_mode(header.icc_profile, picture.mode, grey)
         self._transform: ImageCmsTransform | None = None
         if self._profile_mode:
             self._transform = transform_to_srgb(header.icc_profile, self._profile_mode)
@@ -93,16 +93,19 @@ class _StripConverter:
 
         if self._is_deep:
             strip = Image.fromarray(self._to_eight_bits(strip))
+        alpha = None
         if self._has_alpha:
             strip = strip.convert("RGBA")
-            if self._transform is not None and self._profile_mode == "RGBA":
-                strip = self._transform.apply(strip)
-            white = Image.new("RGBA", strip.size, "white")
-            white.alpha_composite(strip)
-            strip = white.convert("RGB")
-        if self._transform is not None and self._profile_mode != "RGBA":
+            alpha = strip.getchannel("A")
+            strip = strip.convert("RGB")
+        if self._transform is not None:
             strip = self._transform.apply(strip.convert(self._profile_mode))
-        return np.asarray(strip.convert("RGB"), dtype=np.uint8)
+        strip = strip.convert("RGB")
+        if alpha is not None and alpha.getextrema() != (255, 255):
+            paper = Image.new("RGB", strip.size, "white")
+            paper.paste(strip, mask=alpha)
+            strip = paper
+        return np.asarray(strip, dtype=np.uint8)
 
     def _values(self, strip: Image) -> np.ndarray[tuple[int, ...], np.dtype[Any]]:
         """Return the samples of a deep strip, damaged floats as black."""
@@ -115,10 +118,17 @@ class _StripConverter:
 
     def _to_eight_bits(self, strip: Image) -> UInt8Array:
         """Scale the samples of a deep strip: black 0, white 255."""
-        values = np.clip(self._values(strip).astype(np.float64) / self._white, 0.0, 1.0)
+        values = self._values(strip)
+        if values.dtype == np.uint16:
+            return np.asarray(self._scaled(np.arange(65536))[values], dtype=np.uint8)
+        return self._scaled(values)
+
+    def _scaled(self, values: np.ndarray[tuple[int, ...], np.dtype[Any]]) -> UInt8Array:
+        """Map black to 0 and white to 255, or the other way round."""
+        shares = np.clip(values.astype(np.float64) / self._white, 0.0, 1.0)
         if self._invert:
-            values = 1.0 - values
-        return np.asarray(values * 255.0 + 0.5, dtype=np.uint8)
+            shares = 1.0 - shares
+        return np.asarray(shares * 255.0 + 0.5, dtype=np.uint8)
 
     def _find_white(self, picture: DecodedPicture, header: PictureHeader) -> float:
         """Return the value that stands for white.
@@ -141,17 +151,16 @@ class _StripConverter:
         return next(white for white in (255.0, 65535.0, full) if brightest <= white)
 
 
-def profile_mode(profile: bytes, mode: str, is_grey: bool, has_alpha: bool) -> str:
+def profile_mode(profile: bytes, mode: str, is_grey: bool) -> str:
     """Return the mode in which strips go through a colour profile; empty when it does not fit the picture.
 
     Args:
         profile: ICC profile, may be empty.
         mode: Mode of the decoded picture.
         is_grey: Whether the picture is grey.
-        has_alpha: Whether it has transparency.
 
     Returns:
-        ``RGB``, ``RGBA``, ``L``, ``CMYK``, ``LAB`` or nothing.
+        ``RGB``, ``L``, ``CMYK``, ``LAB`` or nothing.
     """
     if mode == "LAB":
         return "LAB"
@@ -161,7 +170,7 @@ def profile_mode(profile: bytes, mode: str, is_grey: bool, has_alpha: bool) -> s
     if space == b"CMYK" and mode == "CMYK":
         return "CMYK"
     if space == b"RGB " and mode not in ("CMYK", "LAB"):
-        return "RGBA" if has_alpha else "RGB"
+        return "RGB"
     return ""
 
 
@@ -188,7 +197,7 @@ def transform_to_srgb(profile: bytes, mode: str) -> ImageCmsTransform | None:
             source,
             ImageCms.createProfile("sRGB"),
             mode,
-            "RGBA" if mode == "RGBA" else "RGB",
+            "RGB",
             renderingIntent=ImageCms.Intent.RELATIVE_COLORIMETRIC,
             flags=ImageCms.Flags.BLACKPOINTCOMPENSATION,
         )
