@@ -17,6 +17,7 @@ from magicmirror.media.formats.header import (
 )
 
 MAX_ITEMS = 2_000
+PADDING_PX = 63
 _META = b"meta"
 
 
@@ -79,7 +80,8 @@ def _check_properties(data: bytes, start: int, end: int, max_pixels: int) -> Non
         for prop, at, after in _boxes(data, inner, stop):
             if prop == b"ispe" and after - at >= 12:
                 width, height = struct.unpack_from(">II", data, at + 4)
-                check_size(width, height, max_pixels)
+                # Coded pictures are padded and then cut; the size that is left is checked once it is known.
+                check_size(max(width - PADDING_PX, 1), max(height - PADDING_PX, 1), max_pixels)
 
 
 def _boxes(data: bytes, start: int, end: int) -> Iterator[tuple[bytes, int, int]]:

@@ -20,6 +20,7 @@ from magicmirror.media.formats.header import (
     refuse_truncated,
 )
 from magicmirror.media.formats.ifd import ORIENTATION, TYPES, Directory, read_directory
+from magicmirror.media.formats.jpeg import MAX_SCAN_SAMPLES
 
 MAX_PARTS = 50_000
 MAX_TILE_BYTES = 64 * 1024 * 1024
@@ -40,7 +41,8 @@ KEPT_TAGS = {
     JPEG_TABLES: 65_536,
 }
 # none, fax (3), LZW, JPEG, deflate (2), PackBits, Zstandard
-READ_COMPRESSIONS = {1, 2, 3, 4, 5, 7, 8, 32773, 32946, 50000}
+JPEG = 7
+READ_COMPRESSIONS = {1, 2, 3, 4, 5, JPEG, 8, 32773, 32946, 50000}
 
 
 @dataclass(frozen=True)
@@ -113,6 +115,9 @@ def _layout(directory: Directory, width: int, height: int, samples: int, pixel_b
         area * pixel_bytes > MAX_TILE_BYTES or area * (count // planes) > 2 * width * height + 64_000_000
     ):
         refuse_costly("TIFF", f"it has tiles of {part_width} x {part_height} pixels")
+    scans = directory.data.count(b"\xff\xda") if directory.integer(COMPRESSION, 1) == JPEG else 0
+    if scans * area * samples > MAX_SCAN_SAMPLES:
+        refuse_costly("TIFF", f"its {scans:,} JPEG scans pass over the pixels too many times")
     layout = _Layout(count, part_width, part_height, *tags)
     _check_parts(directory, layout)
     return layout
