@@ -103,7 +103,6 @@ class TrainingConfig:
             self._check(name, 0 <= getattr(self, name) < float("inf"), "not be negative")
         for name in ("clip_share", "high_noise_share", "drop_all", "drop_identity", "face_loss_share"):
             self._check(name, 0 <= getattr(self, name) <= 1, "lie in [0, 1]")
-        self._check("drop_identity", self.drop_all + self.drop_identity <= 1, "leave room for drop_all below 1 in all")
         self._check("ema_decay", 0 <= self.ema_decay < 1, "lie in [0, 1)")
         self._check("high_noise_from", 0 <= self.high_noise_from < 1000, "lie in [0, 1000)")
         self._check("identity_loss_below", 0 <= self.identity_loss_below <= 1000, "lie in [0, 1000]")

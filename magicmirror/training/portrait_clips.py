@@ -13,6 +13,7 @@ from magicmirror.data.captions import sample_clip_spec, sample_image_spec, sampl
 from magicmirror.data.manifest import PortraitRecord, read_manifest
 from magicmirror.errors import ConfigError
 from magicmirror.media import load_image
+from magicmirror.pipeline.profiles import FRAME_STEP
 from magicmirror.training.batches import kind_at, wanted_kinds
 from magicmirror.training.config import TrainingConfig
 from magicmirror.training.parts import WHOLE, Batch, BatchSource, Part
@@ -37,16 +38,18 @@ def portrait_batches(
         manifests: Of ``prepare``; only their training split is used, every stratum as often as every other.
         portraits: Folder that the manifests' paths begin at.
         config: Of the run.
-        num_frames: Pixel frames F of a clip, 4 n + 1.
+        num_frames: Pixel frames F of a clip, 8 n + 1.
         size_px: Side S.
 
     Returns:
         ``pixels`` (B, F, S, S, 3) uint8 RGB of a step or of a part of it.
 
     Raises:
-        ConfigError: When a manifest is missing or wrong, or has nobody to train with.
+        ConfigError: When a manifest is missing or wrong, or has nobody to train with, or for another ``num_frames``.
     """
     records = [record for path in manifests for record in read_manifest(path, "train")]
+    if num_frames % FRAME_STEP != 1:
+        raise ConfigError(f"num_frames must be {FRAME_STEP} n + 1 for the VAE, got {num_frames}.")
     if not records:
         raise ConfigError(f"There is no portrait to train with in {', '.join(map(str, manifests))}.")
     strata: dict[str, list[PortraitRecord]] = {}

@@ -38,7 +38,8 @@ class VaeObjective(nn.Module):
         """Compute the losses of a part of a step's samples.
 
         Args:
-            batch: ``pixels`` (B, F, H, W, 3) uint8 RGB, F = 4 n + 1.
+            batch: ``pixels`` (B, F, H, W, 3) uint8 RGB, F = 8 n + 1: latent frames are
+                decoded in pairs after the first.
             generator: Of the posterior's sample.
             part: Which of the step's samples these are.
 
@@ -74,10 +75,11 @@ def edge_error(clips: Tensor, wanted: Tensor) -> Tensor:
     """
     error = clips - wanted
     errors = []
-    for scale in range(SCALES):
+    for _ in range(SCALES):
         errors += [difference.abs().mean() for difference in _differences(error)]
-        if scale + 1 < SCALES and min(error.shape[-2:]) >= 4:
-            error = functional.avg_pool3d(error, (1, 2, 2))
+        if min(error.shape[-2:]) < 4:
+            break
+        error = functional.avg_pool3d(error, (1, 2, 2))
     return torch.stack(errors).mean()
 
 

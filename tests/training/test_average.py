@@ -38,9 +38,16 @@ def test_weights_are_lent_and_given_back(model):
     average = WeightAverage(model, 0.5)
     average.values["0.bias"].fill_(7.0)
     own = {name: value.clone() for name, value in model.state_dict().items()}
-    with pytest.raises(RuntimeError, match="inside"), average.applied(model):
-        assert (model[0].bias == 7).all() and torch.equal(model[1].weight, own["1.weight"])
-        raise RuntimeError("inside")
+    seen = []
+
+    def fail_inside():
+        with average.applied(model):
+            seen.append({name: value.clone() for name, value in model.state_dict().items()})
+            raise RuntimeError("inside")
+
+    with pytest.raises(RuntimeError, match="inside"):
+        fail_inside()
+    assert (seen[0]["0.bias"] == 7).all() and torch.equal(seen[0]["1.weight"], own["1.weight"])
     assert all(torch.equal(value, own[name]) for name, value in model.state_dict().items())
     average.copy_to(model)
     assert (model[0].bias == 7).all()

@@ -148,3 +148,20 @@ def test_the_config_is_readable_beside_the_weights(tmp_path):
         "optimizer.pt",
     ]
     assert json.loads((path / "config.json").read_text())["learning_rate"] == make_config().learning_rate
+
+
+def test_a_run_killed_again_and_again_ends_like_one_left_alone(tmp_path, repository):
+    """Weights, average, optimiser and settings, byte for byte; the newest checkpoint loads after every kill."""
+    script = Path(__file__).with_name("killed_run.py")
+    done = subprocess.run(
+        [sys.executable, str(script), str(tmp_path), "4"],
+        cwd=repository,
+        env={**os.environ, "PYTHONPATH": str(repository), "OMP_NUM_THREADS": "1", "OPENBLAS_NUM_THREADS": "1"},
+        capture_output=True,
+        text=True,
+        timeout=240,
+        check=False,
+    )
+    assert done.returncode == 0, done.stderr
+    steps = [int(line) for line in done.stdout.split()]
+    assert len(steps) == 4 and steps == sorted(steps) and 0 < steps[0] < 40

@@ -277,8 +277,14 @@ def test_the_mean_over_parts_is_the_step_and_so_is_its_gradient(trainable, recog
         for name, value in whole.items():
             torch.testing.assert_close(shared[name], value, rtol=1e-5, atol=1e-6)
         for ours, expected in zip(torch.autograd.grad(shared["loss"], parameters), gradients, strict=True):
-            torch.testing.assert_close(ours, expected, rtol=1e-4, atol=1e-6)
+            # Rounding moves the recogniser's maxima and kinks now and then, and its gradient jumps there.
+            assert (ours - expected).norm() < 2e-3 * expected.norm()
     assert whole["identity"] > 0
+
+    plain = identity_objective(trainable, make_config(drop_all=0.3))
+    gradients = torch.autograd.grad(plain(batch, generator(8))["loss"], parameters)
+    shared = torch.autograd.grad(mean_of_parts(plain, batch, 3, 8)["loss"], parameters)
+    assert all((a - b).norm() < 1e-6 * b.norm() for a, b in zip(shared, gradients, strict=True))
 
 
 def test_checkpointing_gives_the_same_gradients(trainable, batch):

@@ -97,7 +97,6 @@ def test_an_unknown_recipe_is_refused():
         ({"learning_rate": float("nan")}, "learning_rate"),
         ({"weight_decay": -0.1}, "weight_decay"),
         ({"ema_decay": 1.0}, r"ema_decay must lie in \[0, 1\), got 1.0"),
-        ({"drop_all": 0.7, "drop_identity": 0.7}, "drop_identity"),
         ({"high_noise_from": 1000}, "high_noise_from"),
         ({"identity_loss_below": 2000}, "identity_loss_below"),
         ({"seed": -1}, "seed"),

@@ -140,7 +140,7 @@ def test_frozen_parts_work_as_in_inference(shards, tmp_path):
     losses = []
     for seed in (1, 2):
         torch.manual_seed(seed)
-        losses.append(trainer.objective(trainer.batch_at(0), torch.Generator().manual_seed(0))["loss"])
+        losses.append(trainer.objective(trainer.loader.at(0), torch.Generator().manual_seed(0))["loss"])
     assert torch.equal(*losses)
 
 

@@ -32,7 +32,14 @@ TINY = ModelPreset(
         "depth": 1,
         "head_dim": 10,
     },
-    face_perceiver={"patch_dim": PATCHES, "dim": 16, "output_dim": WIDTH, "num_queries": FACES, "depth": 1, "head_dim": 8},
+    face_perceiver={
+        "patch_dim": PATCHES,
+        "dim": 16,
+        "output_dim": WIDTH,
+        "num_queries": FACES,
+        "depth": 1,
+        "head_dim": 8,
+    },
     identity_fusion={"identity_dim": IDENTITY, "text_dim": TEXT, "hidden_dim": 24},
     image_encoder={
         "hidden_size": PATCHES,
@@ -162,7 +169,7 @@ def test_both_stages_around_a_stock_model(published, shards, tmp_path):
     with pytest.raises(ConfigError, match="never trained"):
         load(second, untrained)
     going_on = load(second, replace(paths, adapter=str(folder)))
-    moved = state_of(going_on)
+    moved = {name: value.clone() for name, value in state_of(going_on).items()}
     assert any(moved[name].dtype == torch.float32 and moved[name].any() for name in fresh if ".to_v." in name)
     last = train(second, [shards], going_on, tmp_path / "stage2")
     reloaded = load(second, replace(paths, adapter=str(last)))
@@ -179,8 +186,12 @@ def test_base_then_both_stages_at_the_small_size(shards, tmp_path):
         assert torch.equal(block.adapter.to_k.weight, block.attn1.to_k.weight)
         assert not block.adapter.to_v.weight.any()
     begun = state_of(pipeline)
-    first = train(small("stage1_images"), [shards], load_start(small("stage1_images"), StartPaths(str(folder))), tmp_path / "1")
-    second = train(small("stage2_videos"), [shards], load_start(small("stage2_videos"), StartPaths(str(first))), tmp_path / "2")
+    first = train(
+        small("stage1_images"), [shards], load_start(small("stage1_images"), StartPaths(str(folder))), tmp_path / "1"
+    )
+    second = train(
+        small("stage2_videos"), [shards], load_start(small("stage2_videos"), StartPaths(str(first))), tmp_path / "2"
+    )
     ended = state_of(MagicMirrorPipeline.from_pretrained(second, dtype=torch.float32))
     changed = {name for name, value in ended.items() if not torch.equal(value, begun[name])}
     of_adapter = {n for n in changed if pipeline.transformer.is_adapter_key(n.removeprefix("transformer."))}

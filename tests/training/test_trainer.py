@@ -2,12 +2,16 @@
 
 import math
 import os
+import time
 from itertools import pairwise
 
 import pytest
 import torch
 from torch import nn
 
+from magicmirror.errors import ConfigError
+from magicmirror.media import load_image, read_video
+from magicmirror.pipeline.pipeline import MagicMirrorPipeline
 from magicmirror.training.batches import identity_batches
 from magicmirror.training.checkpoint import checkpoints, trainable_state
 from magicmirror.training.identity_loss import IdentityLoss
@@ -15,6 +19,7 @@ from magicmirror.training.networks import identity_objective, train_only
 from magicmirror.training.parts import WHOLE
 from magicmirror.training.schedule import learning_rate_at, step_generator
 from magicmirror.training.trainer import Trainer, TrainingDiverged
+from magicmirror.training.validation import PipelineValidation
 from tests.tiny_training import build_trainable, make_config
 
 JOINT = ("transformer", "text_encoder", "identity_perceiver", "identity_fusion")
@@ -226,3 +231,109 @@ def test_mixed_precision_keeps_weights_and_losses_in_float32(tmp_path):
     trainer.train_step()
     assert seen == [True]
     assert {p.dtype for p in trainer.trained.parameters()} == {torch.float32}
+
+
+def recorded(trainer):
+    """Losses of all steps, and all that is trained, at the end."""
+    losses = [trainer.train_step() for _ in range(trainer.config.max_steps)]
+    return losses, trainable_state(trainer.trained), trainer.average.values
+
+
+def tiny_trainer(folder, shards, dtype=torch.float32, **changes):
+    config = make_config(max_steps=4, clip_share=0.5, **{"image_batch": 4, "clip_batch": 2, **changes})
+    pipeline = build_trainable() if dtype == torch.float32 else build_trainable().to(dtype)
+    objective = identity_objective(pipeline, config)
+    train_only(objective, JOINT)
+    batches = identity_batches(pipeline, [shards], config, allow_incomplete=False)
+    return Trainer(config, objective.train(), batches, folder)
+
+
+def test_micro_batches_add_up_to_the_step(tmp_path, shards):
+    # In double precision, for the reason that shared_run.py gives.
+    whole, weights_of_whole, _ = recorded(tiny_trainer(tmp_path, shards, torch.float64))
+    trainer = tiny_trainer(tmp_path, shards, torch.float64, micro_batch=1)
+    rows = []
+    trainer.trained.register_forward_pre_hook(lambda module, arguments: rows.append(len(arguments[0]["latents"])))
+    small, weights_of_small, _ = recorded(trainer)
+    assert set(rows) == {1} and len(rows) > 8
+    for ours, expected in zip(small, whole, strict=True):
+        assert ours == pytest.approx(expected, abs=1e-6)
+    assert all((weights_of_small[name] - value).abs().max() < 1e-9 for name, value in weights_of_whole.items())
+    with pytest.raises(ConfigError, match="batch of 5 cannot be shared out equally among 3"):
+        recorded(tiny_trainer(tmp_path, shards, micro_batch=2, image_batch=5, clip_batch=5))
+
+
+def test_other_settings_are_refused_before_anything_is_loaded(tmp_path):
+    trainer = line_trainer(tmp_path, max_steps=2)
+    trainer.run()
+    with pytest.raises(ConfigError, match=r"learning_rate was 0\.001, is 0\.1"):
+        line_trainer(tmp_path, max_steps=2, learning_rate=0.1).resume()
+    longer = line_trainer(tmp_path, max_steps=5, checkpoint_steps=1, log_steps=7)
+    assert longer.resume() == 2
+    longer.run()
+    assert longer.step == 5
+
+
+def test_wall_time_leaves_room_for_the_last_checkpoint(tmp_path):
+    """Steps of 30 ms and checkpoints of 200 ms: the last checkpoint is complete before the time is up."""
+
+    class SlowLine(Line):
+        def forward(self, batch, generator, part=WHOLE):
+            time.sleep(0.03)
+            return super().forward(batch, generator, part)
+
+    trainer = line_trainer(tmp_path, objective=SlowLine(), max_steps=10**6, checkpoint_steps=2)
+    quick = trainer.save
+
+    def save():
+        started = time.monotonic()
+        path = quick()
+        time.sleep(0.2)
+        trainer._note("save", started)
+        return path
+
+    trainer.save = save
+    started = time.monotonic()
+    trainer.run(max_hours=2.0 / 3600)
+    assert 0.8 < time.monotonic() - started < 2.0
+    assert checkpoints(tmp_path)[-1].name == f"step-{trainer.step:08d}" and trainer.step >= 2
+
+
+def test_a_run_with_validation_is_the_run_without(tmp_path, shards):
+    """Pictures and videos are made with the average at fixed seeds, and no number of the run changes."""
+    plain = tiny_trainer(tmp_path / "plain", shards)
+    plain.run()
+    trainer = tiny_trainer(tmp_path / "shown", shards, validation_steps=2)
+    objective = trainer.trained
+    pipeline = MagicMirrorPipeline(
+        **{name: getattr(objective, name) for name, _ in objective.named_children()},
+        scheduler=objective.scheduler,
+        **{name: getattr(build_trainable(), name) for name in ("vae", "tokenizer", "feature_extractor")},
+    )
+    show = PipelineValidation(pipeline, trainer.loader.source, trainer.config, tmp_path / "validation")
+    seen = []
+
+    def validate(step):
+        seen.append((step, {n: p.detach().clone() for n, p in objective.named_parameters() if p.requires_grad}))
+        torch.rand(3)  # a careless validation draws, too
+        return show(step)
+
+    trainer.validate = validate
+    before = torch.random.get_rng_state()
+    trainer.run()
+    assert torch.equal(torch.random.get_rng_state(), before)
+    assert [step for step, _ in seen] == [2, 4]
+    assert all(torch.equal(seen[1][1][name], value) for name, value in trainer.average.values.items())
+    assert objective.training and pipeline.scheduler is objective.scheduler
+
+    newest = [checkpoints(folder)[-1] for folder in (tmp_path / "plain", tmp_path / "shown")]
+    for name in ("model.safetensors", "average.safetensors", "optimizer.pt"):
+        assert (newest[0] / name).read_bytes() == (newest[1] / name).read_bytes()
+    cases = len(trainer.loader.source(0)["captions"])
+    for step in (2, 4):
+        folder = tmp_path / "validation" / f"step-{step:08d}"
+        videos = [f"case-{number}.mp4" for number in range(cases)]
+        assert [p.name for p in sorted(folder.iterdir()) if p.suffix != ".json"] == [*videos, "grid.png"]
+        grid = load_image(folder / "grid.png")
+        assert grid.shape == (cases * 32, 4 * 32, 3)  # reference, first, middle and last frame of each
+        assert len(read_video(folder / "case-1.mp4")[0]) == 9
