@@ -96,5 +96,5 @@ SECONDS = "{seconds:.1f} s"
 
 NEED_PHOTO = "Add a photo first."
 NEED_CHOICE = "Photo {number} shows several faces. Choose the one you mean."
-NEED_FACE = "No face was found in your photo. Try another one."
+NEED_FACE = "No usable face yet. See the note at your photo, or try another one."
 CONSENT_NOTE = "Use photos of people who agreed to it. Photos and faces are forgotten when you close this page."
