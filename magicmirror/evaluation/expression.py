@@ -96,14 +96,14 @@ def mouth_change(flow: Float32Array, mouth: Float32Array) -> tuple[float, float]
         mouth: (2,) middle of the mouth in sides of the crop.
 
     Returns:
-        Smile: how far the corners have moved apart, plus how far they have risen above the middle. Opening: how far the
+        Smile: how far the corners have moved apart, plus how far they have risen against the upper lip. Opening: how far the
         lower lip has moved from the upper one. Both in eye distances, negative for the contrary.
     """
     late = flow[-max(1, round(LATE_SHARE * len(flow))) :].mean(axis=0, keepdims=True)
     x, y = float(mouth[0]), float(mouth[1])
-    left, right, middle = (_motion(late, x + dx, y, 0.03, 0.03)[0] for dx in (-CORNER_X, CORNER_X, 0.0))
+    left, right = (_motion(late, x + dx, y, 0.03, 0.03)[0] for dx in (-CORNER_X, CORNER_X))
     upper, lower = (_motion(late, x, y + dy, 0.02, 0.02)[0] for dy in (UPPER_LIP_Y, LOWER_LIP_Y))
-    smile = (right[0] - left[0]) + (middle[1] - (left[1] + right[1]) / 2)
+    smile = (right[0] - left[0]) + (upper[1] - (left[1] + right[1]) / 2)
     return float(smile), float(lower[1] - upper[1])
 
 

@@ -3,17 +3,17 @@
 The measure is plain geometry on eye centres and nose, no fitted model: with ``d`` the distance of the eyes and the
 nose's offset from their middle split along (``n_x``) and across (``n_y``) the line of the eyes, in units of ``d``,
 
-========  ==========================================================================================
+========  ============================================================================================
 roll      angle of the line of the eyes
 yaw       ``atan((n_x - n_x0) / depth)``: a turned nose moves sideways between the eyes
-pitch     ``-asin((n_y cos(yaw) - n_y0) / depth)``: lifting the head brings the nose nearer to the eyes
+pitch     turn of the nose about the eyes that makes ``n_y cos(yaw)`` of ``n_y0``: lifted, it comes nearer to them
 zoom      ``log(d / cos(yaw))`` against its start
 pan       shift of the middle of the eyes, less what yaw and roll alone do to it, opposite in sign
-========  ==========================================================================================
+========  ============================================================================================
 
 where 0 marks the start of the clip and ``depth`` how far the nose stands out. Signs and units are those of
-``data.motion.PoseTrack``. Only changes are measured: what a face looks like at rest cancels. Bent far down, the nose
-moves away from the eyes no more, so large downward angles come out about half; the sign holds.
+``data.motion.PoseTrack``. Only changes are measured: what a face looks like at rest cancels. Bent down by more than 25
+degrees (``dlib5``) the nose comes nearer to the eyes again, so no greater downward angle is ever found.
 """
 
 from __future__ import annotations
@@ -77,7 +77,9 @@ def head_motion(track: FaceTrack, width_px: int) -> HeadMotion:
     n_x, n_y = (offset * along).sum(axis=1), (offset * down).sum(axis=1)
     depth = NOSE_DEPTH[track.scheme]
     yaw = np.arctan(_change(n_x) / depth)
-    pitch = -np.arcsin(np.clip((n_y * np.cos(yaw) - _start(n_y)) / depth, -1.0, 1.0))
+    # Seen from the side, the nose lies at (depth, n_y0) from the eyes and turns about them.
+    lever, at_rest = np.hypot(depth, _start(n_y)), np.arctan2(depth, _start(n_y))
+    pitch = np.arccos(np.clip(n_y * np.cos(yaw) / lever, -1.0, 1.0)) - at_rest
     roll = _change(np.unwrap(np.arctan2(across[:, 1], across[:, 0])))
     zoom = _change(np.log(distance / np.cos(yaw)))
     own_shift = _start(distance) * (YAW_LEVER * np.sin(yaw) + ROLL_LEVER * np.sin(roll))
