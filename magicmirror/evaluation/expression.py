@@ -96,8 +96,8 @@ def mouth_change(flow: Float32Array, mouth: Float32Array) -> tuple[float, float]
         mouth: (2,) middle of the mouth in sides of the crop.
 
     Returns:
-        Smile: how far the corners have moved apart, plus how far they have risen against the upper lip. Opening: how far the
-        lower lip has moved from the upper one. Both in eye distances, negative for the contrary.
+        Smile: how far the corners have moved apart, plus how far they have risen against the upper lip. Opening: how
+        far the lower lip has moved from the upper one. Both in eye distances, negative for the contrary.
     """
     late = flow[-max(1, round(LATE_SHARE * len(flow))) :].mean(axis=0, keepdims=True)
     x, y = float(mouth[0]), float(mouth[1])
