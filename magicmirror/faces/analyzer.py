@@ -106,5 +106,5 @@ def check_image(image: UInt8Array) -> UInt8Array:
 def photo_sha256(image: UInt8Array) -> str:
     """Return the hex SHA-256 of a decoded photo, (H, W, 3) uint8: its shape, then its bytes."""
     digest = hashlib.sha256(repr(tuple(int(side) for side in image.shape)).encode())
-    digest.update(np.ascontiguousarray(image).tobytes())
+    digest.update(np.ascontiguousarray(image).data)
     return digest.hexdigest()

@@ -75,13 +75,18 @@ class DlibFaceSearch:
         Raises:
             WeightsError: When dlib's weights are not installed.
         """
+        # No search looks at more than this, so a photo of 50 megapixels is gone through once.
+        reduced, ratio = _scaled(image, min(1.0, FALLBACK_SIDE_PX / max(image.shape[:2])))
+        return [_to_larger(face, ratio) for face in self._find_in_reduced(reduced, thorough)]
+
+    def _find_in_reduced(self, image: UInt8Array, thorough: bool) -> list[FoundFace]:
+        """Do one search after the other until something sure is found."""
         found = self._find_upright(image, thorough)
         if not thorough or best_score(found) >= DOUBTFUL_SCORE:
             return found
         turned = self._find_turned(image)
-        if best_score(turned) > best_score(found):
-            return turned
-        return found or self._find_in_any_pose(image)
+        surest = turned if best_score(turned) > best_score(found) else found
+        return surest if best_score(surest) >= SURE_SCORE else self._find_in_any_pose(image)
 
     def _find_upright(self, image: UInt8Array, thorough: bool) -> list[FoundFace]:
         """Search enlarged copies until a face is found that is large enough to have no comparable one missed."""
@@ -97,14 +102,14 @@ class DlibFaceSearch:
 
     def _find_turned(self, image: UInt8Array) -> list[FoundFace]:
         """Search the picture turned by a quarter, a half and three quarters; the surest turn counts."""
-        height, width = image.shape[:2]
+        small, ratio = _scaled(image, min(1.0, TURNED_SIDE_PX / max(image.shape[:2])))
+        height, width = small.shape[:2]
         best: list[FoundFace] = []
         for quarters in (1, 2, 3):
-            turned = np.rot90(image, quarters).copy()
-            found = self._search(turned, min(1.0, TURNED_SIDE_PX / max(height, width)), minimum=SURE_SCORE)
+            found = self._search(np.rot90(small, quarters).copy(), 1.0, minimum=SURE_SCORE)
             if best_score(found) > best_score(best):
                 best = [turn_back(face, quarters, height, width) for face in found]
-        return best
+        return [_to_larger(face, ratio) for face in best]
 
     def _find_in_any_pose(self, image: UInt8Array) -> list[FoundFace]:
         """Search once with the convolutional detector."""
@@ -190,13 +195,15 @@ def _scaled(image: UInt8Array, scale: float) -> tuple[UInt8Array, Float32Array]:
 
 
 def _found(rectangle: Any, shape: Any, score: float, ratio: Float32Array) -> FoundFace:
-    """Map dlib's rectangle (inclusive right and bottom) and landmarks to px of the photo."""
+    """Map dlib's rectangle (inclusive right and bottom) and landmarks to px of the picture before it was scaled."""
     points = np.array([[part.x, part.y] for part in shape.parts()], dtype=np.float32)
-    box = FaceBox(
-        left=float(rectangle.left() * ratio[0]),
-        top=float(rectangle.top() * ratio[1]),
-        right=float((rectangle.right() + 1) * ratio[0]),
-        bottom=float((rectangle.bottom() + 1) * ratio[1]),
-    )
+    box = FaceBox(rectangle.left(), rectangle.top(), rectangle.right() + 1, rectangle.bottom() + 1)
+    return _to_larger(FoundFace(box, points, float(score)), ratio)
+
+
+def _to_larger(face: FoundFace, ratio: Float32Array) -> FoundFace:
+    """Map a face of a scaled picture to one of which ``ratio`` (x, y) px made one px."""
+    x, y = (float(each) for each in ratio)
+    box = FaceBox(face.box.left * x, face.box.top * y, face.box.right * x, face.box.bottom * y)
     # An index names the centre of its pixel.
-    return FoundFace(box, np.asarray((points + 0.5) * ratio - 0.5, dtype=np.float32), float(score))
+    return FoundFace(box, np.asarray((face.landmarks + 0.5) * ratio - 0.5, dtype=np.float32), face.score)
