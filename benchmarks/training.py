@@ -1,7 +1,7 @@
 """Throughput of the trainer: samples a second, and the share of the time in which a step waits for its data.
 
     python benchmarks/training.py [--steps 6] [--recipe joint] [--data SHARDS] [--json FILE]
-    python benchmarks/training.py --full-size            # CogVideoX-5B's sizes with random weights; needs a GPU of 80 GB
+    python benchmarks/training.py --full-size    # CogVideoX-5B's sizes, random weights: needs a GPU of 80 GB
 
 Without ``--data`` the shards are random numbers of the right shapes, in files, so that the loader does its real work.
 Nothing is written but a temporary folder. Stills and clips are measured apart, because a run mixes them.

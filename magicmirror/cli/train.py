@@ -54,6 +54,9 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
         action=argparse.BooleanOptionalAction,
         help="compute activations twice rather than keep them",
     )
+    parser.add_argument(
+        "--new-settings", action="store_true", help="go on with a run although settings that change its result differ"
+    )
     parser.add_argument("--max-hours", type=float, metavar="H", help="stop, with a checkpoint, within this wall time")
     parser.add_argument("--tensorboard", action="store_true", help="write curves to DIR/curves")
     parser.add_argument("--dry-run", action="store_true", help="do two steps, write nothing, and say what they took")
@@ -102,6 +105,7 @@ def run(args: argparse.Namespace) -> int:
         args.allow_incomplete,
         args.portraits,
         args.tensorboard,
+        args.new_settings,
     )
     if first:
         print(f"saved {folder}")

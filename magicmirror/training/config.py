@@ -113,25 +113,35 @@ class TrainingConfig:
             raise ConfigError(f"{name} must {rule}, got {getattr(self, name)!r}.")
 
 
+def changed_settings(saved: Mapping[str, Any], present: TrainingConfig) -> list[str]:
+    """Say which settings that change what comes out of a run differ, with both values.
+
+    Args:
+        saved: Settings beside the checkpoint; one that the checkpoint does not know yet had its default value.
+        present: Settings of this call.
+    """
+    now = asdict(present)
+    defaults = {field.name: field.default for field in fields(TrainingConfig)}
+    return [
+        f"{name} was {before!r}, is {now[name]!r}"
+        for name in now
+        if name not in MAY_CHANGE and (before := saved.get(name, defaults[name])) != now[name]
+    ]
+
+
 def check_same_run(saved: Mapping[str, Any], present: TrainingConfig) -> None:
     """Refuse to go on with a run under settings that would change what comes out of it.
 
     Args:
-        saved: Settings beside the checkpoint; one that the checkpoint does not know yet had its default value.
+        saved: Settings beside the checkpoint.
         present: Settings of this call.
 
     Raises:
         ConfigError: Naming every setting that differs, with both values.
     """
-    now = asdict(present)
-    defaults = {field.name: field.default for field in fields(TrainingConfig)}
-    differing = [
-        f"{name} was {before!r}, is {now[name]!r}"
-        for name in now
-        if name not in MAY_CHANGE and (before := saved.get(name, defaults[name])) != now[name]
-    ]
+    differing = changed_settings(saved, present)
     if differing:
         raise ConfigError(
             f"The checkpoints are of a run with other settings: {'; '.join(differing)}.",
-            "Go on with its settings, or choose another output folder.",
+            "Go on with its settings, choose another output folder, or ask for --new-settings.",
         )

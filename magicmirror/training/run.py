@@ -32,6 +32,7 @@ def train(
     allow_incomplete: bool = False,
     portraits: Path | None = None,
     curves: bool = False,
+    new_settings: bool = False,
 ) -> Path:
     """Run a recipe, or go on with it: the same call after an interruption resumes from the newest checkpoint.
 
@@ -44,12 +45,13 @@ def train(
         allow_incomplete: Train on the shards that are there already.
         portraits: Folder that the manifests' paths begin at.
         curves: Write TensorBoard's curves to ``output/curves``.
+        new_settings: Go on from checkpoints of other settings, see ``Trainer.resume``.
 
     Returns:
         Folder of the saved networks.
     """
     trainer = build_trainer(recipe, data, networks, output, allow_incomplete, portraits, curves)
-    if trainer.resume() == 0 and recipe.align_cross_keys:
+    if trainer.resume(new_settings) == 0 and recipe.align_cross_keys:
         assert isinstance(networks, MagicMirrorPipeline)
         _align(trainer, recipe, data, networks, allow_incomplete)
     trainer.run(max_hours)

@@ -23,7 +23,7 @@ from torch import Tensor, nn
 from magicmirror.errors import ConfigError, MagicMirrorError
 from magicmirror.training.average import WeightAverage
 from magicmirror.training.checkpoint import checkpoints, load_checkpoint, read_config, save_checkpoint
-from magicmirror.training.config import TrainingConfig, check_same_run
+from magicmirror.training.config import TrainingConfig, changed_settings, check_same_run
 from magicmirror.training.loader import BatchLoader
 from magicmirror.training.parts import Batch, BatchSource, Part, row_count, take
 from magicmirror.training.progress import Progress
@@ -111,8 +111,12 @@ class Trainer:
         unwrapped: nn.Module = self.accelerator.unwrap_model(self.objective)
         return unwrapped
 
-    def resume(self) -> int:
+    def resume(self, new_settings: bool = False) -> int:
         """Load the newest checkpoint, if there is one; returns the step it goes on from.
+
+        Args:
+            new_settings: Go on although settings differ that change the result: what comes out is then neither the
+                run of the old settings nor that of the new ones.
 
         Raises:
             ConfigError: If it is of a run with other settings, see ``config.MAY_CHANGE``.
@@ -120,7 +124,13 @@ class Trainer:
         """
         found = checkpoints(self.folder)
         if found:
-            check_same_run(read_config(found[-1]), self.config)
+            saved = read_config(found[-1])
+            if new_settings:
+                logger.warning(
+                    "goes on with new settings: %s", "; ".join(changed_settings(saved, self.config)) or "none"
+                )
+            else:
+                check_same_run(saved, self.config)
             state = load_checkpoint(found[-1], self.trained, self.average, self.optimizer)
             self.step = int(state["step"])
             if self.accelerator.is_main_process:

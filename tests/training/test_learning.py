@@ -11,7 +11,7 @@ from magicmirror.training.networks import identity_objective, train_only
 from magicmirror.training.trainer import Trainer
 from tests.tiny_training import build_trainable, generator, make_batch, make_config
 
-STEPS, COPIES = 700, 4
+STEPS, COPIES = 500, 4
 
 
 @torch.no_grad()

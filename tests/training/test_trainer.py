@@ -268,6 +268,7 @@ def test_other_settings_are_refused_before_anything_is_loaded(tmp_path):
     trainer.run()
     with pytest.raises(ConfigError, match=r"learning_rate was 0\.001, is 0\.1"):
         line_trainer(tmp_path, max_steps=2, learning_rate=0.1).resume()
+    assert line_trainer(tmp_path, max_steps=2, learning_rate=0.1).resume(new_settings=True) == 2
     longer = line_trainer(tmp_path, max_steps=5, checkpoint_steps=1, log_steps=7)
     assert longer.resume() == 2
     longer.run()
