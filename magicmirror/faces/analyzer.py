@@ -103,6 +103,16 @@ def check_image(image: UInt8Array) -> UInt8Array:
     return image.copy() if 1 in image.shape[:2] else np.ascontiguousarray(image)
 
 
+def check_aligned_crops(crops: UInt8Array) -> None:
+    """Refuse what is not a stack of square pictures.
+
+    Raises:
+        ConfigError: When the crops are not (B, S, S, 3) uint8.
+    """
+    if crops.ndim != 4 or crops.shape[1] != crops.shape[2] or crops.shape[3] != 3 or crops.dtype != np.uint8:
+        raise ConfigError(f"Aligned crops must be (B, S, S, 3) uint8, got {crops.shape} {crops.dtype}.")
+
+
 def photo_sha256(image: UInt8Array) -> str:
     """Return the hex SHA-256 of a decoded photo, (H, W, 3) uint8: its shape, then its bytes."""
     digest = hashlib.sha256(repr(tuple(int(side) for side in image.shape)).encode())

@@ -9,7 +9,7 @@ import numpy as np
 
 from magicmirror.errors import ConfigError
 from magicmirror.faces.alignment import head_transform, transform_points
-from magicmirror.faces.analyzer import FaceAnalyzer, check_image, photo_sha256
+from magicmirror.faces.analyzer import FaceAnalyzer, check_aligned_crops, check_image, photo_sha256
 from magicmirror.faces.description import FoundFace, describe_face
 from magicmirror.faces.dlib_search import DlibFaceSearch, weights_path
 from magicmirror.types import FaceReference, Float32Array, UInt8Array
@@ -106,8 +106,7 @@ class DlibFaceAnalyzer(FaceAnalyzer):
         Raises:
             ConfigError: When the crops have another shape.
         """
-        if crops.ndim != 4 or crops.shape[1] != crops.shape[2] or crops.shape[3] != 3 or crops.dtype != np.uint8:
-            raise ConfigError(f"Aligned crops must be (B, S, S, 3) uint8, got {crops.shape} {crops.dtype}.")
+        check_aligned_crops(crops)
         if not len(crops):
             return np.zeros((0, self.embedding_size), dtype=np.float32)
         landmarks = template_landmarks_px(crops.shape[1])

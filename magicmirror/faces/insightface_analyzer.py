@@ -14,7 +14,7 @@ import numpy as np
 
 from magicmirror.errors import ConfigError
 from magicmirror.faces.alignment import head_transform, transform_points
-from magicmirror.faces.analyzer import FaceAnalyzer, check_image, photo_sha256
+from magicmirror.faces.analyzer import FaceAnalyzer, check_aligned_crops, check_image, photo_sha256
 from magicmirror.faces.description import describe_face
 from magicmirror.faces.insightface_models import EMBEDDING_SIZE, load_face_analysis
 from magicmirror.faces.insightface_packs import pack_root
@@ -118,8 +118,7 @@ class InsightFaceAnalyzer(FaceAnalyzer):
         Raises:
             ConfigError: When the crops have another shape.
         """
-        if crops.ndim != 4 or crops.shape[1] != crops.shape[2] or crops.shape[3] != 3 or crops.dtype != np.uint8:
-            raise ConfigError(f"Aligned crops must be (B, S, S, 3) uint8, got {crops.shape} {crops.dtype}.")
+        check_aligned_crops(crops)
         embeddings = np.zeros((len(crops), self.embedding_size), dtype=np.float32)
         landmarks = template_landmarks_px(crops.shape[1])
         for index, crop in enumerate(crops):

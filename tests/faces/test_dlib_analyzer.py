@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import importlib.util
-import io
 import subprocess
 import sys
 from concurrent.futures import ThreadPoolExecutor
@@ -12,7 +11,6 @@ import cv2
 import dlib
 import numpy as np
 import pytest
-from PIL import Image
 
 from magicmirror.errors import ConfigError, SeveralFaces, WeightsError
 from magicmirror.faces.analyzer import photo_sha256
@@ -20,6 +18,7 @@ from magicmirror.faces.dlib_analyzer import DlibFaceAnalyzer, face_chip, templat
 from magicmirror.faces.dlib_search import weights_path
 from magicmirror.faces.selection import choose_face
 from magicmirror.media import load_image
+from tests.pictures import STORED, turned_file
 
 
 @pytest.fixture(scope="module")
@@ -159,29 +158,12 @@ def test_the_weights_package_is_never_imported() -> None:
     assert printed.split() == ["True", "False"]
 
 
-# EXIF orientation -> how an upright picture is stored.
-STORED = {
-    1: lambda upright: upright,
-    2: lambda upright: upright[:, ::-1],
-    3: lambda upright: upright[::-1, ::-1],
-    4: lambda upright: upright[::-1],
-    5: lambda upright: upright.transpose(1, 0, 2),
-    6: lambda upright: np.rot90(upright, 1),
-    7: lambda upright: upright[::-1, ::-1].transpose(1, 0, 2),
-    8: lambda upright: np.rot90(upright, -1),
-}
-
-
 @pytest.mark.parametrize("orientation", STORED)
 def test_all_orientations_of_a_photo_give_the_same_embedding(
     orientation, examples, face_analyzer, example_references
 ) -> None:
     upright = load_image(examples / "woman_3.jpg")
-    exif = Image.Exif()
-    exif[0x0112] = orientation
-    stored = Image.fromarray(STORED[orientation](upright).copy())
     for kind, options, allowed in (("PNG", {}, 0.0), ("JPEG", {"quality": 95, "subsampling": 0}, 0.1)):
-        file = io.BytesIO()
-        stored.save(file, kind, exif=exif, **options)
-        (found,) = face_analyzer.analyze(load_image(file.getvalue()))
+        file = turned_file(upright, orientation, kind, **options)
+        (found,) = face_analyzer.analyze(load_image(file))
         assert np.linalg.norm(found.embedding - example_references["woman_3"].embedding) <= allowed

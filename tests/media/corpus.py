@@ -15,7 +15,8 @@ from dataclasses import dataclass
 
 import numpy as np
 
-from tests.media.corpus_bases import build_bases, build_faces, encoded
+from tests.media.corpus_bases import build_bases, build_faces
+from tests.pictures import encoded
 
 FORMATS = ("JPEG", "PNG", "WebP", "GIF", "BMP", "TIFF", "HEIC")
 SUFFIXES = (".jpg", ".png", ".webp", ".gif", ".bmp", ".tiff", ".heic", "", ".txt")

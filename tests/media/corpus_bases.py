@@ -10,14 +10,9 @@ from typing import Any
 import numpy as np
 from PIL import Image, ImageCms
 
+from tests.pictures import encoded
+
 EXAMPLE = Path(__file__).resolve().parents[2] / "assets" / "examples" / "woman_1.jpg"
-
-
-def encoded(picture: Image.Image, kind: str, **options: object) -> bytes:
-    """The bytes of a picture file."""
-    buffer = io.BytesIO()
-    picture.save(buffer, kind, **options)
-    return buffer.getvalue()
 
 
 def run_length_bmp(width: int = 40, height: int = 5) -> bytes:

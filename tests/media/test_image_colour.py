@@ -11,19 +11,10 @@ import pytest
 from PIL import Image
 
 from magicmirror.media import load_image
-from tests.media.corpus_bases import encoded, heic_files, run_length_bmp, tiled_tiff
+from tests.media.corpus_bases import heic_files, run_length_bmp, tiled_tiff
+from tests.pictures import EXIF_ORIENTATION, STORED, encoded, four_colours, turned_file
 
 RAMP = np.linspace(0, 65535, 64 * 16).reshape(16, 64).astype(np.uint16)
-
-
-def four_colours(width: int = 48, height: int = 32) -> np.ndarray:
-    """Red, green, blue and white quarters: every turn and mirror image differs."""
-    picture = np.zeros((height, width, 3), np.uint8)
-    picture[: height // 2, : width // 2] = (255, 0, 0)
-    picture[: height // 2, width // 2 :] = (0, 255, 0)
-    picture[height // 2 :, : width // 2] = (0, 0, 255)
-    picture[height // 2 :, width // 2 :] = (255, 255, 255)
-    return picture
 
 
 def icc_profile(space: bytes, tags: dict[bytes, bytes], connection: bytes = b"XYZ ") -> bytes:
@@ -196,29 +187,17 @@ def test_a_large_picture_is_converted_in_strips_without_seams() -> None:
 @pytest.mark.parametrize("orientation", range(1, 9))
 @pytest.mark.parametrize("kind", ["PNG", "WEBP", "TIFF", "HEIF"])
 def test_all_formats_with_exif_are_turned_upright(kind: str, orientation: int) -> None:
-    turns = {
-        1: lambda a: a,
-        2: lambda a: a[:, ::-1],
-        3: lambda a: a[::-1, ::-1],
-        4: lambda a: a[::-1],
-        5: lambda a: a.transpose(1, 0, 2),
-        6: lambda a: np.rot90(a, 1),
-        7: lambda a: a[::-1, ::-1].transpose(1, 0, 2),
-        8: lambda a: np.rot90(a, -1),
-    }
     upright = four_colours(64, 32)
-    exif = Image.Exif()
-    exif[0x0112] = orientation
-    stored = Image.fromarray(np.ascontiguousarray(turns[orientation](upright)))
     if kind == "HEIF":
         pillow_heif = pytest.importorskip("pillow_heif")
+        exif = Image.Exif()
+        exif[EXIF_ORIENTATION] = orientation
         buffer = io.BytesIO()
+        stored = Image.fromarray(STORED[orientation](upright).copy())
         pillow_heif.from_pillow(stored).save(buffer, exif=exif.tobytes(), quality=95)
         read = load_image(buffer.getvalue())
     else:
-        read = load_image(
-            encoded(stored, kind, exif=exif, lossless=True) if kind == "WEBP" else encoded(stored, kind, exif=exif)
-        )
+        read = load_image(turned_file(upright, orientation, kind, **({"lossless": True} if kind == "WEBP" else {})))
     assert read.shape == upright.shape
     assert np.abs(read.astype(int) - upright).mean() < (12 if kind == "HEIF" else 0.1)
 

@@ -15,7 +15,8 @@ from PIL import Image
 from magicmirror import errors
 from magicmirror.media import MAX_IMAGE_SIDE_PX, load_image
 from tests.media.corpus import png_chunk
-from tests.media.corpus_bases import encoded, heic_files
+from tests.media.corpus_bases import heic_files
+from tests.pictures import encoded
 
 FLAT = Image.fromarray(np.random.default_rng(0).integers(0, 256, (48, 64, 3), dtype=np.uint8))
 FORMATS = ("JPEG", "PNG", "WEBP", "GIF", "BMP", "TIFF", "HEIC")

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import contextlib
-import io
 import struct
 import zlib
 
@@ -16,23 +15,7 @@ from magicmirror.media import (
     load_image,
     write_image,
 )
-
-
-def encoded(picture: Image.Image, kind: str = "PNG", **options) -> bytes:
-    """The bytes of a picture file."""
-    buffer = io.BytesIO()
-    picture.save(buffer, kind, **options)
-    return buffer.getvalue()
-
-
-def four_colours(width: int = 48, height: int = 32) -> np.ndarray:
-    """Red, green, blue and white quarters: every turn and mirror image differs."""
-    picture = np.zeros((height, width, 3), np.uint8)
-    picture[: height // 2, : width // 2] = (255, 0, 0)
-    picture[: height // 2, width // 2 :] = (0, 255, 0)
-    picture[height // 2 :, : width // 2] = (0, 0, 255)
-    picture[height // 2 :, width // 2 :] = (255, 255, 255)
-    return picture
+from tests.pictures import STORED, encoded, four_colours, turned_file
 
 
 def test_a_plain_picture_is_read_exactly_from_path_and_bytes(tmp_path) -> None:
@@ -45,26 +28,10 @@ def test_a_plain_picture_is_read_exactly_from_path_and_bytes(tmp_path) -> None:
         assert read.flags.writeable
 
 
-# EXIF orientation -> how the stored pixels differ from the upright ones.
-STORED = {
-    1: lambda a: a,
-    2: lambda a: a[:, ::-1],
-    3: lambda a: a[::-1, ::-1],
-    4: lambda a: a[::-1],
-    5: lambda a: a.transpose(1, 0, 2),
-    6: lambda a: np.rot90(a, 1),
-    7: lambda a: a[::-1, ::-1].transpose(1, 0, 2),
-    8: lambda a: np.rot90(a, -1),
-}
-
-
 @pytest.mark.parametrize("orientation", sorted(STORED))
 def test_exif_orientation_is_undone(orientation: int) -> None:
     upright = four_colours()
-    stored = Image.fromarray(np.ascontiguousarray(STORED[orientation](upright)))
-    exif = Image.Exif()
-    exif[0x0112] = orientation
-    read = load_image(encoded(stored, "JPEG", exif=exif, quality=95, subsampling=0))
+    read = load_image(turned_file(upright, orientation, "JPEG", quality=95, subsampling=0))
     assert read.shape == upright.shape
     assert np.abs(read.astype(int) - upright).mean() < 2
 

@@ -26,16 +26,7 @@ from magicmirror.media import (
     write_video,
 )
 from magicmirror.types import GeneratedVideo
-
-
-def four_colours(width: int = 48, height: int = 32) -> np.ndarray:
-    """Red, green, blue and white quarters: every turn and mirror image differs."""
-    picture = np.zeros((height, width, 3), np.uint8)
-    picture[: height // 2, : width // 2] = (255, 0, 0)
-    picture[: height // 2, width // 2 :] = (0, 255, 0)
-    picture[height // 2 :, : width // 2] = (0, 0, 255)
-    picture[height // 2 :, width // 2 :] = (255, 255, 255)
-    return picture
+from tests.pictures import four_colours
 
 
 def moving_picture(num_frames: int = 17, height: int = 128, width: int = 128) -> np.ndarray:
