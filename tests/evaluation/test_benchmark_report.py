@@ -24,21 +24,25 @@ def record(index, looks_like, **changes):
     """A video of person ``index`` that shows person ``looks_like``."""
     seen = looks_like is not None
     return {
-        "name": f"p{index}--nod--0", "person": f"p{index}", "group": "man" if index < 2 else "woman",
-        "prompt_name": "nod", "prompt": "a man nods", "motions": ["nod"], "style": "none", "seed": 0,
-
-            "frames": 4,
-            "frames_with_face": 4 if seen else 0,
-            "face_recognised": seen,
-            "same_person": looks_like == index
-        ,
-
-            "dynamic": index % 2 == 0,
-            "smoothness": 0.5,
-            "id_similarity": 0.9 if seen else None,
-            "fm_inter": 0.1 * index
-        ,
-        "decay": None, "fm_ref": None, "own_distance": 0.4 if seen else None,
+        "name": f"p{index}--nod--0",
+        "person": f"p{index}",
+        "group": "man" if index < 2 else "woman",
+        "prompt_name": "nod",
+        "prompt": "a man nods",
+        "motions": ["nod"],
+        "style": "none",
+        "seed": 0,
+        "frames": 4,
+        "frames_with_face": 4 if seen else 0,
+        "face_recognised": seen,
+        "same_person": looks_like == index,
+        "dynamic": index % 2 == 0,
+        "smoothness": 0.5,
+        "id_similarity": 0.9 if seen else None,
+        "fm_inter": 0.1 * index,
+        "decay": None,
+        "fm_ref": None,
+        "own_distance": 0.4 if seen else None,
         "embedding": (FACES[looks_like] * 0.9).tolist() if seen else None,
         "motion_verdicts": [{"word": "nod", "effect": 1.0 if seen else None, "limit": 2.5, "obeyed": False}],
         "style_verdicts": [],
@@ -120,7 +124,10 @@ def test_published_figures():
     assert published["dynamic"] == (0.705, 0.615) and published["decay"] == (0.002, 0.002)
     assert published["inception"] == (10.59, 11.09) and published["fm_ref"] == (0.730, 0.652)
     assert {metric.label: metric.paper[0] for metric in TABLE_5} == {
-        "motion": 0.44, "text": 0.755, "face recognised": 0.98, "identity check": 0.81
+        "motion": 0.44,
+        "text": 0.755,
+        "face recognised": 0.98,
+        "identity check": 0.81,
     }
 
 
@@ -134,8 +141,12 @@ def test_report_of_a_folder_is_made_from_its_logs(people, tmp_path):
         write_image(np.zeros((16, 64, 3), dtype=np.uint8), row / "strips" / f"{each['name']}.png")
     stored = [
         {
-            "name": each.name, "group": each.group, "reference": each.reference.tolist(), "pictures": None,
-            "altered": {k: v.tolist() for k, v in each.altered.items()}, "pictures_from": "none",
+            "name": each.name,
+            "group": each.group,
+            "reference": each.reference.tolist(),
+            "pictures": None,
+            "altered": {k: v.tolist() for k, v in each.altered.items()},
+            "pictures_from": "none",
         }
         for each in people.values()
     ]

@@ -12,6 +12,7 @@ from magicmirror.cli import evaluate
 from magicmirror.errors import ConfigError, MagicMirrorError
 from magicmirror.pipeline import loading
 from magicmirror.pipeline.profiles import bundled_model
+from magicmirror.types import GeneratedVideo
 
 
 def parse(*options):
@@ -27,7 +28,7 @@ def copying_network(monkeypatch):
 
     def generate(pipeline, profile, request):
         requests.append(request)
-        return SimpleNamespace(frames=np.repeat(request.references[0].crop[None], 3, axis=0))
+        return GeneratedVideo(np.repeat(request.references[0].crop[None], 5, axis=0), 8, {})
 
     pipeline = SimpleNamespace(
         provenance={"base": "none"},
@@ -74,6 +75,47 @@ def test_unusable_input_is_refused_before_the_network_is_loaded(examples, tmp_pa
         evaluate.run(parse("--portraits", tmp_path / "none", "--output", tmp_path))
     with pytest.raises(MagicMirrorError, match="Unknown profile"):
         evaluate.run(parse("--portraits", examples, "--output", tmp_path, "--profile", "other"))
+
+
+def test_own_prompts_take_every_metric_and_the_report_can_be_made_again(copying_network, examples, tmp_path, capsys):
+    prompts = tmp_path / "prompts.txt"
+    prompts.write_text('{"prompt": "a {person} img keeps still", "motions": ["still"]}\n')
+    output = tmp_path / "out"
+    options = ("--portraits", examples, "--all-portraits", "--output", output, "--limit", 2, "--prompts", prompts)
+    assert evaluate.run(parse(*options, "--seeds", 3, "--steps", 2)) == 0
+    assert [(request.seed, request.num_inference_steps) for request in copying_network] == [(3, 2), (4, 2)]
+    data = json.loads((output / "benchmark.json").read_text())
+    figures = data["rows"]["generated"]["overall"]
+    assert figures["rank_1"] == figures["motion_obeyed"] == 1.0
+    # A copy of the reference: no motion at all.
+    assert figures["fm_inter"] < 0.01 and figures["fm_ref"] < 0.06 and figures["dynamic"] == 0
+    assert data["rows"]["generated"]["settings"]["suite"] == "prompts.txt"
+    assert capsys.readouterr().out.startswith("1/2 ")
+    report = (output / "benchmark.md").read_bytes()
+    (output / "benchmark.md").unlink()
+    assert evaluate.run(parse("--report-only", output)) == 0
+    assert (output / "benchmark.md").read_bytes() == report
+    evaluate.run(parse(*options, "--seeds", 3, "--steps", 2))
+    assert len(copying_network) == 2
+
+
+def test_upper_bound_needs_no_network(examples, tmp_path, monkeypatch):
+    monkeypatch.setattr(loading, "load_pipeline", lambda *_: pytest.fail("loaded"))
+    prompts = tmp_path / "prompts.txt"
+    prompts.write_text('{"prompt": "a {person} img tilts the head", "motions": ["tilt_left"], "style": "sepia"}\n')
+    options = ("--portraits", examples, "--all-portraits", "--output", tmp_path / "out", "--limit", 2)
+    assert evaluate.run(parse(*options, "--prompts", prompts, "--rows", "data")) == 0
+    rows = json.loads((tmp_path / "out" / "benchmark.json").read_text())["rows"]
+    assert set(rows) == {"data"}
+    assert rows["data"]["overall"]["text_obeyed"] == rows["data"]["overall"]["rank_1"] == 1.0
+    assert rows["data"]["words"]["motions"]["tilt_left"]["mean_effect"] == pytest.approx(12, abs=3)
+
+
+def test_missing_options_are_refused(tmp_path):
+    with pytest.raises(ConfigError, match="needs portraits"):
+        evaluate.run(parse("--output", tmp_path))
+    with pytest.raises(ConfigError, match="no finished videos"):
+        evaluate.run(parse("--report-only", tmp_path))
 
 
 @pytest.mark.skipif(not (bundled_model("preview") / "model_index.json").is_file(), reason="no preview model yet")
