@@ -44,7 +44,7 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
     settings = parser.add_argument_group("settings in place of the recipe's")
     settings.add_argument("--max-steps", type=int, metavar="N", help="optimiser steps")
     settings.add_argument("--seed", type=int, help="of weights, noise and data order (default: 0)")
-    settings.add_argument("--micro-batch", type=int, metavar="N", help="samples a process takes at once")
+    settings.add_argument("--micro-batch", type=int, metavar="N", help="samples a process takes at once, at most")
     settings.add_argument("--checkpoint-steps", type=int, metavar="N", help="steps between checkpoints")
     settings.add_argument("--validation-steps", type=int, metavar="N", help="steps between validation pictures")
     settings.add_argument("--log-steps", type=int, metavar="N", help="steps between log lines")

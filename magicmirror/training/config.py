@@ -30,8 +30,8 @@ class TrainingConfig:
         image_batch: Stills a step, over all processes, when the step is one of stills.
         clip_batch: Clips a step, over all processes, when the step is one of clips.
         clip_share: Share of steps that take clips, in [0, 1].
-        micro_batch: Samples that one process takes at once; their gradients are accumulated to the step's batch. 0
-            takes a process's whole share at once.
+        micro_batch: Samples that one process takes at once, at most; their gradients are accumulated to the step's
+            batch. 0 takes a process's whole share at once.
         gradient_checkpointing: Compute activations again in the backward pass rather than keep them.
         weight_decay: Of AdamW.
         grad_clip: Largest norm of the gradient.

@@ -34,7 +34,7 @@ class Part:
         if total % self.count:
             raise ConfigError(
                 f"A batch of {total} cannot be shared out equally among {self.count}.",
-                "Choose a number of processes, or a micro_batch, that divides it.",
+                "Choose a number of processes that divides it.",
             )
         size = total // self.count
         return slice(self.index * size, (self.index + 1) * size)
@@ -62,6 +62,13 @@ class BatchSource(Protocol):
 def row_count(batch: Batch) -> int:
     """Rows of a batch: the first size of its first tensor that has one; 1 where none has."""
     return next((value.size(0) for value in batch.values() if torch.is_tensor(value) and value.ndim > 0), 1)
+
+
+def fewest_parts(rows: int, largest: int) -> int:
+    """The smallest number of equal parts of ``rows`` that have at most ``largest`` rows; 1 where that is 0."""
+    if largest == 0:
+        return 1
+    return next(count for count in range(-(-rows // largest), rows + 1) if rows % count == 0)
 
 
 def take(batch: Batch, rows: slice) -> dict[str, Any]:

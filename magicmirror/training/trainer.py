@@ -25,7 +25,7 @@ from magicmirror.training.average import WeightAverage
 from magicmirror.training.checkpoint import checkpoints, load_checkpoint, read_config, save_checkpoint
 from magicmirror.training.config import TrainingConfig, changed_settings, check_same_run
 from magicmirror.training.loader import BatchLoader
-from magicmirror.training.parts import Batch, BatchSource, Part, row_count, take
+from magicmirror.training.parts import Batch, BatchSource, Part, fewest_parts, row_count, take
 from magicmirror.training.progress import Progress
 from magicmirror.training.schedule import learning_rate_at, step_generator
 
@@ -196,7 +196,7 @@ class Trainer:
         batch = self.loader.at(self.step, last=self.step + 1 >= self.config.max_steps)
         own = row_count(batch)
         self.samples = self.own_part.of_all(own)
-        parts = self.own_part.split(-(-own // self.config.micro_batch) if self.config.micro_batch else 1)
+        parts = self.own_part.split(fewest_parts(own, self.config.micro_batch))
         sums: dict[str, Tensor] = {}
         for number, part in enumerate(parts):
             micro = batch if len(parts) == 1 else take(batch, Part(number, len(parts)).rows(own))

@@ -4,7 +4,7 @@ import pytest
 import torch
 
 from magicmirror.errors import ConfigError
-from magicmirror.training.parts import WHOLE, Part, row_count, take
+from magicmirror.training.parts import WHOLE, Part, fewest_parts, row_count, take
 
 
 def test_parts_cover_every_row_once_also_when_split_again():
@@ -17,8 +17,13 @@ def test_parts_cover_every_row_once_also_when_split_again():
 
 
 def test_unequal_parts_are_refused():
-    with pytest.raises(ConfigError, match=r"batch of 10 cannot be shared out equally among 4.*micro_batch"):
+    with pytest.raises(ConfigError, match=r"batch of 10 cannot be shared out equally among 4.*number of processes"):
         Part(0, 4).rows(10)
+
+
+def test_micro_batches_are_equal_and_not_too_large():
+    assert [fewest_parts(8, largest) for largest in (0, 1, 2, 3, 4, 7, 8, 100)] == [1, 8, 4, 4, 2, 2, 1, 1]
+    assert fewest_parts(5, 3) == 5 and fewest_parts(24, 9) == 3
 
 
 def test_rows_of_a_batch():
