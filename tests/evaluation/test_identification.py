@@ -86,7 +86,7 @@ def test_frames_are_spread_over_the_whole_video(subjects, tmp_path):
             super().__init__()
             self.seen = []
 
-        def analyze(self, image):
+        def analyze(self, image, thorough=True):
             self.seen.append(int(image[0, 0, 0]))
             return ()
 
