@@ -78,4 +78,4 @@ def test_portraits_without_one_clear_face_are_passed_over(examples, face_analyze
     with pytest.raises(ConfigError, match="at least 2"):
         load_subjects(portraits, 1, face_analyzer)
     with pytest.raises(ConfigError, match="one clear face"):
-        load_subjects([portrait for portrait in portraits if portrait.path.suffix == ".png"], 2, face_analyzer)
+        load_subjects([portrait for portrait in portraits if portrait.path.stem == "broken"], 2, face_analyzer)
