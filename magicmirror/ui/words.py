@@ -21,9 +21,7 @@ PHOTO_NUMBER = "Photo {number}"
 FACE_NUMBER = "Face {number} of {count}"
 CHOOSE_FACE = "Several faces: choose the one you mean."
 TOO_MANY_PHOTOS = "Only the first {count} photos are used."
-ODD_PHOTO = (
-    "Another person than in your other photos? (Distance {distance:.2f}, one person is below {limit:.2f}.)"
-)
+ODD_PHOTO = "Another person than in your other photos? (Distance {distance:.2f}, one person is below {limit:.2f}.)"
 
 PROMPT_STEP = "2. Prompt"
 PROMPT_LABEL = "What does the person do?"
