@@ -45,7 +45,7 @@ COMMANDS = (
     Command("faces", "show which faces are found in a photo", "magicmirror.cli.faces"),
     Command("similarity", "compare the face of a video or picture with a reference", "magicmirror.cli.similarity"),
     Command("parameters", "print how many parameters each part of the model has", "magicmirror.cli.parameters"),
-    Command("evaluate", "measure how often the person of a video is recognised", "magicmirror.cli.evaluate"),
+    Command("evaluate", "measure identity, motion and obedience of generated videos", "magicmirror.cli.evaluate"),
     Command("prepare", "turn a folder of portraits into training data", "magicmirror.cli.prepare"),
     Command("train", "run a training recipe, or go on with it", "magicmirror.cli.train"),
 )
