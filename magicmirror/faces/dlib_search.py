@@ -18,7 +18,7 @@ from typing import Any
 import numpy as np
 
 from magicmirror.errors import WeightsError
-from magicmirror.faces.description import FoundFace, best_score, is_same_face, turn_back
+from magicmirror.faces.description import FoundFace, best_score, is_same_face, search_turned
 from magicmirror.types import FaceBox, Float32Array, UInt8Array
 
 WEIGHTS_PACKAGE = "face_recognition_models"
@@ -101,15 +101,10 @@ class DlibFaceSearch:
         return found
 
     def _find_turned(self, image: UInt8Array) -> list[FoundFace]:
-        """Search the picture turned by a quarter, a half and three quarters; the surest turn counts."""
+        """Search a reduced copy, turned."""
         small, ratio = _scaled(image, min(1.0, TURNED_SIDE_PX / max(image.shape[:2])))
-        height, width = small.shape[:2]
-        best: list[FoundFace] = []
-        for quarters in (1, 2, 3):
-            found = self._search(np.rot90(small, quarters).copy(), 1.0, minimum=SURE_SCORE)
-            if best_score(found) > best_score(best):
-                best = [turn_back(face, quarters, height, width) for face in found]
-        return [_to_larger(face, ratio) for face in best]
+        found = search_turned(small, lambda turned: self._search(turned, 1.0, minimum=SURE_SCORE))
+        return [_to_larger(face, ratio) for face in found]
 
     def _find_in_any_pose(self, image: UInt8Array) -> list[FoundFace]:
         """Search once with the convolutional detector."""

@@ -13,7 +13,7 @@ from typing import Any
 import numpy as np
 
 from magicmirror.faces.alignment import MIN_EYE_DISTANCE_PX, eye_distance_px
-from magicmirror.faces.description import FoundFace, best_score, is_same_face, turn_back
+from magicmirror.faces.description import FoundFace, is_same_face, search_turned
 from magicmirror.types import FaceBox, Float32Array, UInt8Array
 
 SIZES_PX = (640, 128)
@@ -43,18 +43,7 @@ def find_faces(detector: Any, image_bgr: UInt8Array, thorough: bool) -> list[Fou
         return found
     if max(height, width) > SIZES_PX[0] and detector.static_input_size is None:
         found = _find_at(detector, image_bgr, (LARGE_SIZE_PX,))
-    return found or _find_turned(detector, image_bgr)
-
-
-def _find_turned(detector: Any, image_bgr: UInt8Array) -> list[FoundFace]:
-    """Search the picture turned by a quarter, a half and three quarters; the surest turn counts."""
-    height, width = image_bgr.shape[:2]
-    best: list[FoundFace] = []
-    for quarters in (1, 2, 3):
-        found = _find_at(detector, np.rot90(image_bgr, quarters).copy(), SIZES_PX)
-        if best_score(found) > best_score(best):
-            best = [turn_back(face, quarters, height, width) for face in found]
-    return best
+    return found or search_turned(image_bgr, lambda turned: _find_at(detector, turned, SIZES_PX))
 
 
 def _find_at(detector: Any, image_bgr: UInt8Array, sizes_px: tuple[int, ...]) -> list[FoundFace]:
