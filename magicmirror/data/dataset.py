@@ -222,6 +222,20 @@ def collate(samples: Sequence[Mapping[str, Any]]) -> dict[str, Any]:
     return {**tensors, **texts}
 
 
+def mean_embedding(folders: Sequence[Path], allow_incomplete: bool = False) -> Tensor:
+    """Mean recognition embedding (E,) float32 of all portraits in folders of shards.
+
+    Raises:
+        ConfigError: When a folder has no plan, or shards are missing.
+    """
+    paths = [path for folder in folders for path in _complete_shards(folder, allow_incomplete)]
+    embeddings = []
+    for path in paths:
+        with _mapped(path) as file:
+            embeddings.append(file.get_slice("embeddings")[:, 0])
+    return torch.cat(embeddings).double().mean(dim=0).float()
+
+
 def _mapped(path: Path) -> Any:
     """Map a file of tensors into memory."""
     return safe_open(path, framework="pt")

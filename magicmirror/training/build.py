@@ -11,6 +11,7 @@ import torch
 from diffusers import AutoencoderKLCogVideoX
 from torch import nn
 
+from magicmirror.data.dataset import mean_embedding
 from magicmirror.errors import ConfigError
 from magicmirror.models.recognizer import EMBEDDING_SIZE, DlibFaceRecognizer
 from magicmirror.pipeline.pipeline import MagicMirrorPipeline
@@ -98,19 +99,19 @@ def _pipeline_parts(
     if recipe.objective == "tower":
         objective = TowerObjective(pipeline.image_encoder, pipeline.face_perceiver, pipeline.transformer)
         return objective, tower_batches(pipeline, data, config, allow_incomplete)
-    term = _identity_loss(pipeline) if config.identity_loss > 0 else None
+    term = _identity_loss(pipeline, data, allow_incomplete) if config.identity_loss > 0 else None
     if term is None:
         logger.info("the identity term of section 3.4 is off in this run")
     return identity_objective(pipeline, config, term), identity_batches(pipeline, data, config, allow_incomplete)
 
 
-def _identity_loss(pipeline: MagicMirrorPipeline) -> IdentityLoss | None:
+def _identity_loss(pipeline: MagicMirrorPipeline, data: Sequence[Path], allow_incomplete: bool) -> IdentityLoss | None:
     """The identity term through the pipeline's decoder and dlib's recogniser, where that made the embeddings."""
     if pipeline.identity_perceiver.config.embedding_dim != EMBEDDING_SIZE:
         logger.warning("no differentiable recogniser is known for embeddings of this model (paper.md, decision 7)")
         return None
     recognizer = DlibFaceRecognizer.from_dlib_package().to(pipeline.vae.device)
-    return IdentityLoss(pipeline.vae, recognizer.embed_aligned)
+    return IdentityLoss(pipeline.vae, recognizer.embed_aligned, mean_embedding(data, allow_incomplete))
 
 
 def _choose_trained(recipe: Recipe, objective: nn.Module, networks: Networks) -> None:

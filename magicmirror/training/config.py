@@ -37,6 +37,10 @@ class TrainingConfig:
         grad_clip: Largest norm of the gradient.
         ema_decay: Of the weights that are kept.
         with_identity: Whether the denoiser sees a face; without, it is the stock text-to-video model.
+        branches: Which identity branches take part: ``both``, ``identity`` (tau_id and its fusion alone) or ``face``
+            (tau_face alone). The other one's tokens are the learned null tokens, for the ablation of Table 3.
+        with_can: Whether the residual of Eq. 7 is trained; it starts at zero, so an adapter that never trains it has
+            none. The other half of the ablation.
         drop_all: Share of samples that lose text and identity (paper.md, decision 4).
         drop_identity: Further share that loses the identity alone.
         face_loss_share: Share of samples whose loss is taken in the face area only (section 3.4).
@@ -74,6 +78,8 @@ class TrainingConfig:
     grad_clip: float = 1.0
     ema_decay: float = 0.999
     with_identity: bool = True
+    branches: str = "both"
+    with_can: bool = True
     drop_all: float = 0.10
     drop_identity: float = 0.05
     face_loss_share: float = 0.5
@@ -106,6 +112,7 @@ class TrainingConfig:
         self._check("ema_decay", 0 <= self.ema_decay < 1, "lie in [0, 1)")
         self._check("high_noise_from", 0 <= self.high_noise_from < 1000, "lie in [0, 1000)")
         self._check("identity_loss_below", 0 <= self.identity_loss_below <= 1000, "lie in [0, 1000]")
+        self._check("branches", self.branches in ("both", "identity", "face"), "be 'both', 'identity' or 'face'")
         self._check("mixed_precision", self.mixed_precision in ("no", "bf16"), "be 'no' or 'bf16'")
 
     def _check(self, name: str, holds: bool, rule: str) -> None:

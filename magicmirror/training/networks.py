@@ -141,8 +141,7 @@ def train_only(objective: nn.Module, parts: tuple[str, ...]) -> list[str]:
     """Freeze everything but the named parts.
 
     Args:
-        objective: Its parameters get ``requires_grad``, but for those that it calls ``unreached``: its loss could not
-            change them.
+        objective: Its parameters get ``requires_grad``, but for those that it calls ``untrained``.
         parts: Names of its children; ``adapter`` stands for the transformer's adapter, ``base`` for the transformer
             without it; ``all`` for everything.
 
@@ -155,14 +154,14 @@ def train_only(objective: nn.Module, parts: tuple[str, ...]) -> list[str]:
     unknown = sorted(set(parts) - {name for name, _ in objective.named_children()} - {"adapter", "base", "all"})
     if unknown:
         raise ConfigError(f"There is nothing to train by the name of {', '.join(unknown)}.")
-    unreached: tuple[str, ...] = getattr(objective, "unreached", ())
+    untrained: tuple[str, ...] = getattr(objective, "untrained", ())
     trained = []
     for name, parameter in objective.named_parameters():
         part, _, rest = name.partition(".")
         names = {"all", part}
         if part == "transformer":
             names.add("adapter" if MagicMirrorTransformer3DModel.is_adapter_key(rest) else "base")
-        wanted = bool(names & set(parts)) and not any(fnmatchcase(name, pattern) for pattern in unreached)
+        wanted = bool(names & set(parts)) and not any(fnmatchcase(name, pattern) for pattern in untrained)
         parameter.requires_grad_(wanted)
         if wanted:
             trained.append(name)

@@ -160,9 +160,16 @@ class IdentityVideoObjective(nn.Module):
         self.rotary = lru_cache(rotary)
 
     @property
-    def unreached(self) -> tuple[str, ...]:
-        """Parts of parameter names that no loss reaches: the networks have them, nothing reads what they make."""
-        return ("image_encoder.*post_layernorm.*",)
+    def untrained(self) -> tuple[str, ...]:
+        """Parts of parameter names that stay as they are: no loss reaches them, or the run's settings leave them out."""
+        names = ["image_encoder.*post_layernorm.*"]
+        if self.config.branches == "identity":
+            names += ["face_perceiver.*"]
+        if self.config.branches == "face":
+            names += ["identity_perceiver.*", "identity_fusion.*"]
+        if not self.config.with_can:
+            names += ["transformer.*.adapter.can.*"]
+        return tuple(names)
 
     def forward(self, batch: Batch, generator: torch.Generator, part: Part = WHOLE) -> dict[str, Tensor]:
         """Compute the losses of a part of a step's samples.
@@ -232,13 +239,14 @@ class IdentityVideoObjective(nn.Module):
             batch["embeddings"],
         )
         fused = fuse_identity(self.identity_fusion, identity_tokens, text, batch["positions"])
-        text = torch.where(dropout.identity[:, None, None], text, fused.to(text.dtype))
         null_identity, null_face = self.transformer.null_identity(rows)
         dropped = dropout.identity[:, None, None]
+        no_identity = dropped | (self.config.branches == "face")
+        no_face = dropped | (self.config.branches == "identity")
         return (
-            text,
-            torch.where(dropped, null_identity.to(identity_tokens.dtype), identity_tokens),
-            torch.where(dropped, null_face.to(face_tokens.dtype), face_tokens),
+            torch.where(no_identity, text, fused.to(text.dtype)),
+            torch.where(no_identity, null_identity.to(identity_tokens.dtype), identity_tokens),
+            torch.where(no_face, null_face.to(face_tokens.dtype), face_tokens),
         )
 
 

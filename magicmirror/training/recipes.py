@@ -120,8 +120,9 @@ def likeness() -> Recipe:
         image_batch=16,
         clip_batch=8,
         clip_share=0.4,
-        high_noise_share=0.4,
-        identity_loss=2.0,
+        high_noise_share=0.6,
+        identity_loss=0.4,
+        identity_loss_below=1000,
         identity_loss_samples=4,
     )
     return Recipe(

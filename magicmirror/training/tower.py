@@ -51,7 +51,7 @@ class TowerObjective(nn.Module):
         self.register_buffer("position", position, persistent=False)
 
     @property
-    def unreached(self) -> tuple[str, ...]:
+    def untrained(self) -> tuple[str, ...]:
         """Parameters that this loss does not reach: the face perceiver reads the penultimate layer, Eq. 4.
 
         The last layer, which only the identity perceiver reads, so stays as it was made; it is frozen here, and no

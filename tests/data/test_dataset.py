@@ -7,7 +7,7 @@ import pytest
 import torch
 from safetensors.torch import save_file
 
-from magicmirror.data.dataset import BatchOrder, LatentDataset, OrderState
+from magicmirror.data.dataset import BatchOrder, LatentDataset, OrderState, mean_embedding
 from magicmirror.data.precompute import PLAN_FILE, shard_path
 from magicmirror.errors import ConfigError
 
@@ -134,3 +134,15 @@ def test_wrong_values_are_refused(folder):
         order.step_of(OrderState(0, 4, seed=9))
     with pytest.raises(ConfigError, match="not a state"):
         order.step_of(OrderState(0, 3, seed=0))
+
+
+def test_mean_embedding_is_that_of_the_portraits_without_their_views(folder):
+    """Portrait p of shard s has 100 s + 10 p everywhere, over five portraits and two shards: 70 on average."""
+    assert torch.equal(mean_embedding([folder]), torch.full((3,), 70.0))
+
+
+def test_mean_embedding_needs_all_shards_unless_told_otherwise(tmp_path):
+    folder = write_folder(tmp_path / "shards", missing=(1,))
+    with pytest.raises(ConfigError, match="1 of 2 shards"):
+        mean_embedding([folder])
+    assert torch.equal(mean_embedding([folder], allow_incomplete=True), torch.full((3,), 20.0))

@@ -9,6 +9,7 @@ from magicmirror.training.config import MAY_CHANGE, TrainingConfig, check_same_r
 from tests.tiny_training import make_config
 
 OTHER = {
+    "branches": "face",
     "name": "tower",
     "preset": "cogvideox-5b",
     "gradient_checkpointing": True,

@@ -37,6 +37,21 @@ def test_a_perfect_likeness_costs_nothing(trainable, recognizer, term):
     torch.testing.assert_close(term(latents, -embedding, torch.tensor([True])), torch.tensor(2.0))
 
 
+@torch.no_grad()
+def test_centre_is_taken_off_both_sides(trainable, recognizer):
+    """What all faces have in common counts for nothing: the average face is as wrong as a stranger's."""
+    batch = make_batch(trainable.tokenizer, rows=1)
+    frame = trainable.decode_latents(batch["latents"][:, :1])[:, :, 0]
+    drawn = recognizer.embed_aligned((frame / 2 + 0.5).clamp(0, 1))[0]
+    centre, offset = torch.randn(2, 128, generator=generator(5))
+    term = IdentityLoss(trainable.vae, recognizer.embed_aligned, centre)
+    one = torch.tensor([True])
+    assert term(batch["latents"], (centre + 2.0 * (drawn - centre))[None], one).abs() < 1e-5
+    value = term(batch["latents"], (centre + offset)[None], one)
+    written_out = 1 - (drawn - centre) @ offset / ((drawn - centre).norm() * offset.norm())
+    torch.testing.assert_close(value, written_out, rtol=1e-4, atol=1e-5)
+
+
 def test_nothing_kept_costs_nothing(term):
     decoded = []
     with term.vae.decoder.register_forward_hook(lambda *arguments: decoded.append(arguments)):

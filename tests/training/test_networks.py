@@ -91,6 +91,24 @@ def test_everything_and_nothing_else(trainable):
     }
 
 
+@pytest.mark.parametrize(
+    ("changes", "out"),
+    [
+        ({"with_can": False}, ".adapter.can."),
+        ({"branches": "identity"}, "face_perceiver."),
+        ({"branches": "face"}, "identity_fusion."),
+    ],
+)
+def test_what_an_ablation_leaves_out_is_not_trained(trainable, changes, out):
+    parts = ("adapter", "face_perceiver", "identity_fusion")
+    whole = train_only(identity_objective(trainable, make_config()), parts)
+    objective = identity_objective(trainable, make_config(**changes))
+    names = train_only(objective, parts)
+    assert set(whole) - set(names) == {name for name in whole if out in name} != set()
+    objective(make_batch(trainable.tokenizer), generator(0))["loss"].backward()
+    assert all(p.grad is not None for n, p in objective.named_parameters() if p.requires_grad)
+
+
 def test_base_and_adapter_are_the_two_halves_of_the_transformer(trainable):
     objective = identity_objective(trainable, make_config())
     whole, base, adapter = (set(train_only(objective, (part,))) for part in ("transformer", "base", "adapter"))

@@ -339,3 +339,17 @@ def test_face_areas_of_the_data_come_before_the_template(trainable, batch):
     torch.testing.assert_close(losses["loss"], expected.mean())
     nobody = objective({**batch, "face_areas": torch.zeros_like(areas)}, generator(1))
     assert nobody["loss"] == 0  # and not a division by nothing
+
+
+@pytest.mark.parametrize(("branches", "kept"), [("both", (1, 1, 1)), ("identity", (1, 1, 0)), ("face", (0, 0, 1))])
+@torch.no_grad()
+def test_a_branch_that_is_left_out_gives_its_null_tokens(trainable, batch, branches, kept):
+    """Text is fused with the identity branch, so it stays as it was where that branch is out."""
+    objective = identity_objective(trainable, make_config(branches=branches))
+    nobody, everybody = torch.zeros(4, dtype=torch.bool), torch.ones(4, dtype=torch.bool)
+    whole = identity_objective(trainable, make_config()).encode_conditions(batch, Dropout(nobody, nobody))
+    nothing = identity_objective(trainable, make_config()).encode_conditions(batch, Dropout(nobody, everybody))
+    found = objective.encode_conditions(batch, Dropout(nobody, nobody))
+    for number, keeps in enumerate(kept):
+        assert torch.equal(found[number], whole[number] if keeps else nothing[number])
+        assert not torch.equal(whole[number], nothing[number])
