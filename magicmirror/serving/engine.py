@@ -7,8 +7,9 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Protocol
 
-from magicmirror.serving.jobs import JobResult, JobStatus
-from magicmirror.types import FaceReference, GenerationRequest, UInt8Array
+from magicmirror.serving.jobs import Forecast, HistoryEntry, JobResult, JobStatus
+from magicmirror.serving.orders import Work
+from magicmirror.types import FaceReference, UInt8Array
 
 Photo = Path | UInt8Array
 """A picture file, or decoded (H, W, 3) uint8 RGB."""
@@ -54,12 +55,12 @@ class Engine(Protocol):
         """
         ...
 
-    def submit(self, request: GenerationRequest, session: str = LOCAL_SESSION) -> str:
+    def submit(self, request: Work, session: str = LOCAL_SESSION) -> str:
         """Queue a job and return its id at once.
 
         Args:
-            request: What to make.
-            session: Owner; the result goes to this session's folder.
+            request: One request, or an order of several (``serving.orders``): takes, comparison, film, picture.
+            session: Owner, a secret that only the owner's browser or program knows; the result goes to its folder.
 
         Raises:
             UserInputError: When the request cannot work with this engine's profile.
@@ -98,6 +99,26 @@ class Engine(Protocol):
             JobNotFound: When the job is unknown.
             ServingError: When the job is not done.
         """
+        ...
+
+    def forecast(self, request: Work) -> Forecast:
+        """Say how long work would take, from the speed measured on this machine; does not queue anything."""
+        ...
+
+    def history(self, session: str) -> tuple[HistoryEntry, ...]:
+        """Return all jobs of one session, the newest first, those of earlier runs of the server included."""
+        ...
+
+    def recover(self, session: str, job_id: str) -> HistoryEntry:
+        """Find a job again for the session that owns it, waiting, running or ended.
+
+        Raises:
+            JobNotFound: When the job is unknown or belongs to another session.
+        """
+        ...
+
+    def forget(self, session: str, job_id: str | None = None) -> None:
+        """Cancel and remove one job of a session with its files, or all of them; unknown ones are ignored."""
         ...
 
     def health(self) -> EngineHealth:
