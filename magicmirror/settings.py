@@ -10,7 +10,7 @@ from __future__ import annotations
 import difflib
 import os
 from collections.abc import Callable, Mapping
-from dataclasses import dataclass, fields
+from dataclasses import dataclass, field, fields
 from pathlib import Path
 from typing import Any
 
@@ -36,6 +36,16 @@ class Settings:
         face_packs: insightface's root folder, whose ``models`` holds its model packs; ``None`` is ``~/.insightface``.
         max_upload_bytes: Largest accepted picture or video, in bytes.
         retention_hours: Hours after which stored results are deleted; 0 keeps them.
+        max_storage_bytes: Results are deleted, the oldest first, above this many bytes; 0 sets no limit.
+        max_takes: Most takes that one job may make, 1 to 8.
+        live_preview: Whether a small picture is shown while a video is being made.
+        mark: Whether every frame carries a small visible mark with ``mark_text``.
+        mark_text: What the mark says, at most 40 characters.
+        prompt_filter: ``package.module:function`` that gets a prompt and returns why it is refused or ``None``, or a
+            file with one forbidden word or phrase a line; ``None`` accepts every prompt.
+        login: ``name:password``, several with commas in between; ``None`` asks nobody.
+        shutdown_grace_s: Seconds that the running job gets to finish when the server is asked to end.
+        gpu_seconds: Longest time of one job on a ZeroGPU Space, in seconds; of no effect elsewhere.
     """
 
     profile: str = "preview"
@@ -50,6 +60,15 @@ class Settings:
     face_packs: Path | None = None
     max_upload_bytes: int = 20 * 1024 * 1024
     retention_hours: float = 24.0
+    max_storage_bytes: int = 10 * 1024**3
+    max_takes: int = 8
+    live_preview: bool = True
+    mark: bool = True
+    mark_text: str = "AI-generated"
+    prompt_filter: str | None = None
+    login: str | None = field(default=None, repr=False)
+    shutdown_grace_s: float = 5.0
+    gpu_seconds: int = 120
 
     def __post_init__(self) -> None:
         """Refuse values that cannot work."""
@@ -58,9 +77,25 @@ class Settings:
         _check(1 <= self.port <= 65535, "port", self.port, "1 to 65535")
         _check(self.max_upload_bytes >= 1024, "max_upload_bytes", self.max_upload_bytes, "at least 1024")
         _check(0.0 <= self.retention_hours < float("inf"), "retention_hours", self.retention_hours, "0 or more, finite")
+        _check(self.max_storage_bytes >= 0, "max_storage_bytes", self.max_storage_bytes, "0 or more")
+        _check(1 <= self.max_takes <= 8, "max_takes", self.max_takes, "1 to 8")
+        marked = bool(self.mark_text.strip()) and len(self.mark_text) <= 40 and self.mark_text.isprintable()
+        _check(marked, "mark_text", self.mark_text, "1 to 40 printable characters")
+        _check(0.0 <= self.shutdown_grace_s <= 3600.0, "shutdown_grace_s", self.shutdown_grace_s, "0 to 3600")
+        _check(1 <= self.gpu_seconds <= 3600, "gpu_seconds", self.gpu_seconds, "1 to 3600")
+        if self.login is not None and not all(name and word for name, word in self.logins):
+            raise ConfigError(f"{PREFIX}LOGIN must be name:password, several with commas in between.")
         kind, _, number = self.device.partition(":")
         valid = self.device in ("auto", "cpu", "cuda", "mps") or (kind == "cuda" and number.isdecimal())
         _check(valid, "device", self.device, "auto, cpu, cuda, cuda:N or mps")
+
+    @property
+    def logins(self) -> tuple[tuple[str, str], ...]:
+        """Pairs of name and password; empty when nobody has to log in."""
+        if self.login is None:
+            return ()
+        parts = (entry.partition(":") for entry in self.login.split(","))
+        return tuple((name.strip(), word) for name, _, word in parts)
 
     @classmethod
     def from_environment(cls, environ: Mapping[str, str] | None = None) -> Settings:
@@ -76,7 +111,7 @@ class Settings:
             ConfigError: For an unknown ``MAGICMIRROR_`` name, an empty value, or a value of the wrong form or range.
         """
         environ = os.environ if environ is None else environ
-        names = {PREFIX + field.name.upper(): field.name for field in fields(cls)}
+        names = {PREFIX + each.name.upper(): each.name for each in fields(cls)}
         values: dict[str, Any] = {}
         for name in sorted(environ):
             if not name.startswith(PREFIX):
@@ -92,6 +127,15 @@ class Settings:
         return cls(**values)
 
 
+def _switch(text: str) -> bool:
+    """Read a switch."""
+    if text.lower() in ("1", "true", "yes", "on"):
+        return True
+    if text.lower() in ("0", "false", "no", "off"):
+        return False
+    raise ValueError(text)
+
+
 _PARSERS: dict[str, Callable[[str], Any]] = {
     "profile": str,
     "model_path": Path,
@@ -105,7 +149,17 @@ _PARSERS: dict[str, Callable[[str], Any]] = {
     "face_packs": Path,
     "max_upload_bytes": int,
     "retention_hours": float,
+    "max_storage_bytes": int,
+    "max_takes": int,
+    "live_preview": _switch,
+    "mark": _switch,
+    "mark_text": str,
+    "prompt_filter": str,
+    "login": str,
+    "shutdown_grace_s": float,
+    "gpu_seconds": int,
 }
+_KINDS = {int: "a whole number", float: "a number", _switch: "true or false"}
 
 
 def _parse(name: str, text: str, parser: Callable[[str], Any]) -> Any:
@@ -115,7 +169,7 @@ def _parse(name: str, text: str, parser: Callable[[str], Any]) -> Any:
     try:
         return parser(text.strip())
     except ValueError as error:
-        kind = {int: "a whole number", float: "a number"}.get(parser, "a value")  # type: ignore[call-overload]
+        kind = _KINDS.get(parser, "a value")  # type: ignore[call-overload]
         raise ConfigError(f'{name} must be {kind}, got "{text}".') from error
 
 

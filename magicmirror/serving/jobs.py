@@ -15,6 +15,7 @@ if TYPE_CHECKING:
     from magicmirror.serving.orders import Work
 
 JobState = Literal["queued", "running", "done", "failed", "cancelled"]
+OrderKind = Literal["takes", "compare", "film", "image"]
 JobStage = Literal["waiting", "loading", "denoising", "measuring", "writing", "ended"]
 
 ENDED_STATES: frozenset[JobState] = frozenset({"done", "failed", "cancelled"})
@@ -96,7 +97,7 @@ class JobResult(Take):
         ranking: Indices of ``takes``, the best first, by likeness and motion; see ``serving.ranking``.
     """
 
-    kind: Literal["takes", "compare", "film", "image"] = "takes"
+    kind: OrderKind = "takes"
     takes: tuple[Take, ...] = ()
     ranking: tuple[int, ...] = ()
 
@@ -131,7 +132,7 @@ class HistoryEntry:
     """
 
     status: JobStatus
-    kind: Literal["takes", "compare", "film", "image"]
+    kind: OrderKind
     prompt: str
     created_s: float
     result: JobResult | None = None

@@ -8,13 +8,10 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 from dataclasses import dataclass, replace
-from typing import Literal
 
 from magicmirror.errors import ConfigError, PromptError
-from magicmirror.serving.jobs import JobResult, Take
+from magicmirror.serving.jobs import JobResult, OrderKind, Take
 from magicmirror.types import GenerationRequest
-
-OrderKind = Literal["takes", "compare", "film", "image"]
 
 MAX_TAKES = 8
 MIN_SHOTS = 2

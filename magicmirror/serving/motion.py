@@ -1,0 +1,35 @@
+"""How much moves in a video: one number, so that a frozen picture is not taken for the best take."""
+
+from __future__ import annotations
+
+import numpy as np
+
+from magicmirror.types import UInt8Array
+
+WORK_SIDE_PX = 96
+"""Frames are reduced to this longer side first: motion is a share of the picture, and small ones are quick."""
+
+
+def measure_motion(frames: UInt8Array, fps: float) -> float | None:
+    """Measure the mean length of the optical flow between neighbouring frames.
+
+    Args:
+        frames: (F, H, W, 3) uint8 RGB.
+        fps: Frames per second.
+
+    Returns:
+        Percent of the longer side per second; ``None`` for fewer than two frames.
+    """
+    if len(frames) < 2:
+        return None
+    import cv2
+
+    height, width = frames.shape[1:3]
+    scale = WORK_SIDE_PX / max(height, width)
+    size = max(16, round(width * scale)), max(16, round(height * scale))
+    grey = [cv2.resize(cv2.cvtColor(frame, cv2.COLOR_RGB2GRAY), size, interpolation=cv2.INTER_AREA) for frame in frames]
+    lengths = []
+    for before, after in zip(grey[:-1], grey[1:], strict=True):
+        flow = cv2.calcOpticalFlowFarneback(before, after, None, 0.5, 3, 15, 3, 5, 1.2, 0)  # type: ignore[call-overload]
+        lengths.append(float(np.linalg.norm(flow, axis=2).mean()))
+    return 100.0 * float(np.mean(lengths)) / max(size) * fps
