@@ -67,3 +67,8 @@ def likeness_level(curve: Sequence[float | None], embedding_size: int) -> Likene
     if mean >= same:
         return "same"
     return "some" if mean >= some else "none"
+
+
+def same_person_cosine(embedding_size: int) -> float:
+    """Return the lowest cosine that counts as the same person, for drawing it beside a curve."""
+    return _STEPS.get(embedding_size, _STEPS[128])[1]
