@@ -37,7 +37,8 @@ def run(args: argparse.Namespace) -> int:
         MagicMirrorError: When the folder, the VAE or earlier shards are unusable.
     """
     from magicmirror.data.embedding import BatchEmbedder
-    from magicmirror.data.manifest import Origin, build_portrait_manifest, read_manifest
+    from magicmirror.data.manifest import Origin, read_manifest
+    from magicmirror.data.portrait_import import build_portrait_manifest
     from magicmirror.data.precompute import PrecomputeConfig, precompute
     from magicmirror.data.tokenizer import train_tokenizer
     from magicmirror.errors import ConfigError

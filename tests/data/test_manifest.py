@@ -7,14 +7,8 @@ import shutil
 import numpy as np
 import pytest
 
-from magicmirror.data.manifest import (
-    Origin,
-    build_portrait_manifest,
-    parse_record,
-    picture_paths,
-    read_manifest,
-    split_of,
-)
+from magicmirror.data.manifest import Origin, parse_record, picture_paths, read_manifest, split_of
+from magicmirror.data.portrait_import import build_portrait_manifest
 from magicmirror.errors import ConfigError
 from magicmirror.media import write_image
 
