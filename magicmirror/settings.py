@@ -169,7 +169,7 @@ def _parse(name: str, text: str, parser: Callable[[str], Any]) -> Any:
     try:
         return parser(text.strip())
     except ValueError as error:
-        kind = _KINDS.get(parser, "a value")  # type: ignore[call-overload]
+        kind = _KINDS.get(parser, "a value")
         raise ConfigError(f'{name} must be {kind}, got "{text}".') from error
 
 

@@ -32,6 +32,15 @@ def test_every_field_can_be_set() -> None:
             "MAGICMIRROR_MAX_UPLOAD_BYTES": "4096",
             "MAGICMIRROR_RETENTION_HOURS": "1.5",
             "MAGICMIRROR_FACE_PACKS": "models/faces",
+            "MAGICMIRROR_MAX_STORAGE_BYTES": "1000000",
+            "MAGICMIRROR_MAX_TAKES": "2",
+            "MAGICMIRROR_LIVE_PREVIEW": "off",
+            "MAGICMIRROR_MARK": "False",
+            "MAGICMIRROR_MARK_TEXT": "Made by a model",
+            "MAGICMIRROR_PROMPT_FILTER": "words.txt",
+            "MAGICMIRROR_LOGIN": "ann:one,bob:t:wo",
+            "MAGICMIRROR_SHUTDOWN_GRACE_S": "0",
+            "MAGICMIRROR_GPU_SECONDS": "60",
         }
     )
     assert settings == Settings(
@@ -47,7 +56,17 @@ def test_every_field_can_be_set() -> None:
         max_upload_bytes=4096,
         retention_hours=1.5,
         face_packs=Path("models/faces"),
+        max_storage_bytes=1_000_000,
+        max_takes=2,
+        live_preview=False,
+        mark=False,
+        mark_text="Made by a model",
+        prompt_filter="words.txt",
+        login="ann:one,bob:t:wo",
+        shutdown_grace_s=0.0,
+        gpu_seconds=60,
     )
+    assert settings.logins == (("ann", "one"), ("bob", "t:wo")) and "one" not in repr(settings)
     changed = [
         field.name for field in fields(Settings) if getattr(settings, field.name) == getattr(Settings(), field.name)
     ]

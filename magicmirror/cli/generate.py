@@ -12,7 +12,7 @@ from typing import TYPE_CHECKING
 
 if TYPE_CHECKING:
     from magicmirror.faces.analyzer import FaceAnalyzer
-    from magicmirror.serving.jobs import JobResult, JobStage
+    from magicmirror.serving.jobs import JobStage, Take
     from magicmirror.types import FaceReference
 
 
@@ -124,7 +124,7 @@ def _references(paths: list[Path], indices: list[int] | None, analyzer: FaceAnal
     return tuple(references)
 
 
-def _report(result: JobResult, as_json: bool) -> None:
+def _report(result: Take, as_json: bool) -> None:
     """Print what was made."""
     if as_json:
         print(json.dumps({"output": str(result.video_path), **result.settings}, indent=2))

@@ -5,12 +5,13 @@ from __future__ import annotations
 import secrets
 import threading
 from collections import OrderedDict, deque
+from collections.abc import Callable
 from dataclasses import replace
 from typing import Any
 
 from magicmirror.errors import ConfigError, JobNotFound, QueueFull, ServingError
 from magicmirror.serving.jobs import JobRecord, JobResult, JobState, JobStatus
-from magicmirror.types import GenerationRequest
+from magicmirror.serving.orders import Work, as_order
 
 CANCELLED_MESSAGE = "The job was stopped on request."
 CLOSED_MESSAGE = "The server was shut down before the job could run."
@@ -22,16 +23,20 @@ class JobBoard:
     Args:
         capacity: How many jobs may wait, not counting the running one.
         keep_ended: How many ended jobs stay known; older ones are forgotten, so memory stays flat.
+        on_end: Called once with the record of every job that has ended, in the thread that ended it.
 
     Raises:
         ConfigError: When a limit is below one.
     """
 
-    def __init__(self, capacity: int = 8, keep_ended: int = 200) -> None:
+    def __init__(
+        self, capacity: int = 8, keep_ended: int = 200, on_end: Callable[[JobRecord], None] | None = None
+    ) -> None:
         if capacity < 1 or keep_ended < 1:
             raise ConfigError(f"A job board needs limits of at least 1, got {capacity} and {keep_ended}.")
         self.capacity = capacity
         self._keep_ended = keep_ended
+        self._on_end = on_end
         self._changed = threading.Condition()
         self._records: OrderedDict[str, JobRecord] = OrderedDict()
         self._queue: deque[str] = deque()
@@ -39,8 +44,13 @@ class JobBoard:
         self._running: str | None = None
         self._closed = False
 
-    def add(self, request: GenerationRequest, session: str) -> JobStatus:
+    def add(self, request: Work, session: str, on_start: Callable[[str, Work, str], None] | None = None) -> JobStatus:
         """Put a job at the end of the queue.
+
+        Args:
+            request: What to make.
+            session: Owner.
+            on_start: Called with id, work and session before any other thread can see the job.
 
         Raises:
             QueueFull: When ``capacity`` jobs wait already.
@@ -52,7 +62,10 @@ class JobBoard:
             if len(self._queue) >= self.capacity:
                 raise QueueFull(f"All {self.capacity} waiting places are taken.", "Try again when a job has finished.")
             job_id = secrets.token_urlsafe(16)
-            status = JobStatus(job_id, "queued", queue_position=len(self._queue) + 1)
+            parts = len(as_order(request).requests)
+            status = JobStatus(job_id, "queued", queue_position=len(self._queue) + 1, parts=parts)
+            if on_start is not None:
+                on_start(job_id, request, session)
             self._records[job_id] = JobRecord(session=session, request=request, status=status)
             self._queue.append(job_id)
             self._changed.notify_all()
@@ -82,7 +95,8 @@ class JobBoard:
         with self._changed:
             if self._running == job_id:
                 self._running = None
-            self._end(job_id, state, message, result)
+            record = self._end(job_id, state, message, result)
+        self._tell(record)
 
     def cancel(self, job_id: str) -> JobStatus:
         """End a queued job at once, ask a running one to stop, leave an ended one alone.
@@ -97,7 +111,12 @@ class JobBoard:
                 self._queue.remove(job_id)
                 self._end(job_id, "cancelled", CANCELLED_MESSAGE)
                 self._renumber()
-            return record.status
+                ended = record
+            else:
+                ended = None
+        if ended is not None:
+            self._tell(ended)
+        return record.status
 
     def status(self, job_id: str) -> JobStatus:
         """Return the present status.
@@ -133,16 +152,17 @@ class JobBoard:
                 raise ServingError(f'The job is "{status.state}" and has no result.', status.message)
             return record.result
 
-    def close(self) -> None:
-        """Refuse new jobs, end the waiting ones, ask the running one to stop."""
+    def close(self, stop_running: bool = True) -> None:
+        """Refuse new jobs, end the waiting ones, and ask the running one to stop unless it may finish."""
         with self._changed:
             self._closed = True
-            for job_id in tuple(self._queue):
-                self._end(job_id, "cancelled", CLOSED_MESSAGE)
+            ended = [self._end(job_id, "cancelled", CLOSED_MESSAGE) for job_id in self._queue]
             self._queue.clear()
-            if self._running is not None:
+            if stop_running and self._running is not None:
                 self._records[self._running].stop.set()
             self._changed.notify_all()
+        for record in ended:
+            self._tell(record)
 
     @property
     def closed(self) -> bool:
@@ -153,6 +173,27 @@ class JobBoard:
         """Return how many jobs wait, and whether one runs."""
         with self._changed:
             return len(self._queue), self._running is not None
+
+    def pending(self) -> tuple[tuple[Work, JobStatus], ...]:
+        """Return the work and status of the running job and of all that wait, in order."""
+        with self._changed:
+            ids = [*([self._running] if self._running is not None else []), *self._queue]
+            records = [self._records[job_id] for job_id in ids]
+            return tuple((record.request, record.status) for record in records if record.request is not None)
+
+    def active(self) -> frozenset[str]:
+        """Return the ids of all jobs that wait or run."""
+        with self._changed:
+            return frozenset(self._queue) | ({self._running} if self._running is not None else frozenset())
+
+    def owned(self, session: str) -> tuple[JobRecord, ...]:
+        """Return a session's jobs, the oldest first."""
+        with self._changed:
+            return tuple(replace(record) for record in self._records.values() if record.session == session)
+
+    def _tell(self, record: JobRecord) -> None:
+        if self._on_end is not None:
+            self._on_end(record)
 
     def _record(self, job_id: str) -> JobRecord:
         if job_id not in self._records:
@@ -169,14 +210,22 @@ class JobBoard:
             if self._records[job_id].status.queue_position != position:
                 self._change(job_id, queue_position=position)
 
-    def _end(self, job_id: str, state: JobState, message: str, result: JobResult | None = None) -> None:
+    def _end(self, job_id: str, state: JobState, message: str, result: JobResult | None = None) -> JobRecord:
         record = self._records[job_id]
         record.request = None
         record.result = result
         path = result.video_path if result else None
         self._change(
-            job_id, state=state, stage="ended", queue_position=0, eta_s=None, message=message, result_path=path
+            job_id,
+            state=state,
+            stage="ended",
+            queue_position=0,
+            eta_s=None,
+            message=message,
+            result_path=path,
+            preview=None,
         )
         self._ended.append(job_id)
         while len(self._ended) > self._keep_ended:
             del self._records[self._ended.popleft()]
+        return record

@@ -12,13 +12,17 @@ from pathlib import Path
 import numpy as np
 
 from magicmirror.errors import JobCancelled
-from magicmirror.media import load_image, read_settings, sidecar_path, write_video
+from magicmirror.media import load_image, read_settings, sidecar_path
 from magicmirror.serving.engine import Photo
-from magicmirror.serving.jobs import JobResult
+from magicmirror.serving.jobs import Take
 from magicmirror.serving.likeness import likeness_level
-from magicmirror.serving.queued_engine import QueuedEngine
+from magicmirror.serving.mark import PROVENANCE, DrawMark
+from magicmirror.serving.motion import measure_motion
+from magicmirror.serving.output import write_output
+from magicmirror.serving.progress import JobProgress
+from magicmirror.serving.queued_engine import Policy, QueuedEngine
+from magicmirror.serving.speed import Cost
 from magicmirror.serving.storage import ResultStorage
-from magicmirror.serving.worker import Report
 from magicmirror.types import FaceBox, FaceReference, GeneratedVideo, GenerationRequest, UInt8Array
 
 SIZE_PX = 128
@@ -36,7 +40,7 @@ class FakeJob:
         steps: Denoising steps, unless the request names a number.
         step_s: Seconds per step.
         load_s: Seconds of loading before the first step.
-        error: Raised after half of the steps.
+        error: Raised after half of the steps, of every part.
         likeness: Similarity of every frame.
         gate: The job waits before its first step until this is set (or until it is cancelled).
     """
@@ -44,7 +48,7 @@ class FakeJob:
     steps: int = 4
     step_s: float = 0.02
     load_s: float = 0.0
-    error: Exception | None = None
+    error: BaseException | None = None
     likeness: float | None = 0.95
     gate: threading.Event | None = None
 
@@ -57,6 +61,9 @@ class FakeEngine(QueuedEngine):
         script: How the first jobs go, in order of running; all later ones go like ``default``.
         default: A job that the script does not name.
         capacity: Jobs that may wait.
+        policy: What is allowed.
+        draw_mark: Puts the visible mark on the frames.
+        write: Whether jobs write their files; without them a thousand jobs take seconds, and there is no result.
     """
 
     def __init__(
@@ -65,10 +72,15 @@ class FakeEngine(QueuedEngine):
         script: Iterable[FakeJob] = (),
         default: FakeJob | None = None,
         capacity: int = 8,
+        policy: Policy | None = None,
+        draw_mark: DrawMark | None = None,
+        write: bool = True,
     ) -> None:
+        self._draw_mark = draw_mark
+        self._write = write
         self._script = deque(script)
         self._default = default or FakeJob()
-        super().__init__(storage, capacity, profile_name="fake")
+        super().__init__(storage, capacity, "fake", policy=policy)
 
     def analyze(self, photo: Photo) -> tuple[FaceReference, ...]:
         """Find one face per square of the picture: two in a picture twice as wide as high, none in a plain one."""
@@ -79,35 +91,43 @@ class FakeEngine(QueuedEngine):
         count = max(1, round(width / height))
         return tuple(_fake_face(image, index * width // count, (index + 1) * width // count) for index in range(count))
 
+    def cost(self, request: GenerationRequest) -> Cost:
+        """See ``QueuedEngine.cost``."""
+        steps = request.num_inference_steps or self._default.steps
+        return Cost("fake on cpu", request.num_frames or NUM_FRAMES, SIZE_PX, SIZE_PX, True, steps)
+
     def make_video(
-        self, request: GenerationRequest, path: Path, report: Report, should_stop: Callable[[], bool]
-    ) -> JobResult:
+        self, request: GenerationRequest, path: Path, progress: JobProgress, should_stop: Callable[[], bool]
+    ) -> Take:
         """Go through the script's next job and write a moving picture that depends on the seed."""
         job = self._script.popleft() if self._script else self._default
-        report("loading")
+        progress("loading")
         _pause(job.load_s, should_stop)
         while job.gate is not None and not job.gate.wait(0.01):
             _pause(0.0, should_stop)
+        frames = _fake_frames(request)
         total = request.num_inference_steps or job.steps
         for step in range(1, total + 1):
             _pause(job.step_s, should_stop)
             if job.error is not None and step > total // 2:
                 raise job.error
-            report("denoising", step, total)
-        report("writing")
-        write_video(
-            GeneratedVideo(
-                frames=_fake_frames(request),
-                fps=FPS,
-                settings=_fake_settings(request, total),
-                likeness=(job.likeness,) * NUM_FRAMES,
-                timings_s={"denoise": total * job.step_s},
-            ),
-            path,
-        )
-        curve = (job.likeness,) * NUM_FRAMES
-        level = likeness_level(curve, EMBEDDING_SIZE)
-        return JobResult(path, sidecar_path(path), read_settings(sidecar_path(path)), curve, level)
+            progress.show(_noisy(frames[len(frames) // 2], step / total))
+            progress("denoising", step, total)
+        progress("writing")
+        curve = (job.likeness,) * len(frames)
+        settings = {**_fake_settings(request, total), **PROVENANCE, "visible_mark": self._draw_mark is not None}
+        motion = measure_motion(frames, FPS) if self._write else None
+        if self._write:
+            marked = self._draw_mark(frames) if self._draw_mark is not None else frames
+            write_output(GeneratedVideo(marked, FPS, settings, curve, {"denoise": total * job.step_s}), path)
+            settings = read_settings(sidecar_path(path))
+        return Take(path, sidecar_path(path), settings, curve, likeness_level(curve, EMBEDDING_SIZE), motion)
+
+
+def _noisy(frame: UInt8Array, share: float) -> UInt8Array:
+    """Mix a frame with noise, as a live preview that becomes clear."""
+    noise = np.random.default_rng(0).integers(0, 256, frame.shape)
+    return np.asarray(share * frame + (1.0 - share) * noise, dtype=np.uint8)
 
 
 def _pause(seconds: float, should_stop: Callable[[], bool]) -> None:
@@ -144,13 +164,17 @@ def _fake_face(image: UInt8Array, left: int, right: int) -> FaceReference:
 
 
 def _fake_frames(request: GenerationRequest) -> UInt8Array:
-    """Return (17, 128, 128, 3) uint8 RGB: the reference's crop, drifting over a colour drawn from the seed."""
+    """Return (F, 128, 128, 3) uint8 RGB, 17 frames unless the request names a number.
+
+    They show the reference's crop, drifting over a colour drawn from the seed.
+    """
     colour = np.random.default_rng(request.seed).integers(64, 192, 3, dtype=np.uint8)
-    frames = np.broadcast_to(colour, (NUM_FRAMES, SIZE_PX, SIZE_PX, 3)).copy()
+    count = request.num_frames or NUM_FRAMES
+    frames = np.broadcast_to(colour, (count, SIZE_PX, SIZE_PX, 3)).copy()
     face = request.references[0].crop[::2, ::2]
     side = face.shape[0]
-    for index in range(NUM_FRAMES):
-        left = index * (SIZE_PX - side) // (NUM_FRAMES - 1)
+    for index in range(count):
+        left = index * (SIZE_PX - side) // max(count - 1, 1)
         frames[index, 32 : 32 + side, left : left + side] = face
     return frames
 

@@ -12,13 +12,18 @@ import numpy as np
 from magicmirror.media import load_image
 from magicmirror.pipeline.profiles import find_profile
 from magicmirror.serving.engine import EngineHealth, Photo
-from magicmirror.serving.jobs import JobResult
+from magicmirror.serving.jobs import Take
+from magicmirror.serving.mark import mark_from
 from magicmirror.serving.production import VideoMaker
-from magicmirror.serving.queued_engine import QueuedEngine
+from magicmirror.serving.progress import JobProgress
+from magicmirror.serving.queued_engine import Policy, QueuedEngine
+from magicmirror.serving.reasons import public_reason
+from magicmirror.serving.speed import Cost
 from magicmirror.serving.storage import ResultStorage
-from magicmirror.serving.worker import Report
 from magicmirror.settings import Settings
 from magicmirror.types import FaceReference, GenerationRequest
+
+EXAMPLES_FOLDER = Path(__file__).resolve().parents[2] / "assets" / "examples"
 
 log = logging.getLogger(__name__)
 
@@ -32,6 +37,7 @@ class LocalEngine(QueuedEngine):
         capacity: Jobs that may wait.
         max_upload_bytes: Largest accepted picture.
         warm_up: Load the weights at once rather than with the first job.
+        policy: Of ``QueuedEngine``.
     """
 
     def __init__(
@@ -41,11 +47,12 @@ class LocalEngine(QueuedEngine):
         capacity: int = 8,
         max_upload_bytes: int = 20 * 1024 * 1024,
         warm_up: bool = False,
+        policy: Policy | None = None,
     ) -> None:
         self._maker = maker
         self._max_upload_bytes = max_upload_bytes
         self._load_error = ""
-        super().__init__(storage, capacity, maker.profile.name, on_start=self._warm_up if warm_up else None)
+        super().__init__(storage, capacity, maker.profile.name, self._warm_up if warm_up else None, policy)
 
     @classmethod
     def from_settings(cls, settings: Settings) -> LocalEngine:
@@ -54,9 +61,17 @@ class LocalEngine(QueuedEngine):
         Raises:
             ConfigError: When a setting cannot work.
         """
-        storage = ResultStorage(settings.output_dir, settings.retention_hours * 3600)
-        maker = VideoMaker(find_profile(settings.profile, settings), settings.device, settings.threads)
-        return cls(maker, storage, settings.queue_size, settings.max_upload_bytes, warm_up=True)
+        storage = ResultStorage(settings.output_dir, settings.retention_hours * 3600, settings.max_storage_bytes)
+        maker = VideoMaker(
+            find_profile(settings.profile, settings),
+            settings.device,
+            settings.threads,
+            draw_mark=mark_from(settings),
+            preview_pictures=sorted(EXAMPLES_FOLDER.glob("*.jpg"))[:6] if settings.live_preview else (),
+            preview_cache=storage.root,
+        )
+        policy = Policy.from_settings(settings)
+        return cls(maker, storage, settings.queue_size, settings.max_upload_bytes, warm_up=True, policy=policy)
 
     def analyze(self, photo: Photo) -> tuple[FaceReference, ...]:
         """See ``Engine.analyze``."""
@@ -67,13 +82,21 @@ class LocalEngine(QueuedEngine):
         """Refuse what the profile cannot make, before it waits in the queue."""
         self._maker.check(request)
 
+    def cost(self, request: GenerationRequest) -> Cost:
+        """See ``QueuedEngine.cost``."""
+        full = self._maker.profile.resolve(request)
+        assert full.num_frames and full.height_px and full.width_px and full.num_inference_steps
+        guided = (full.guidance_scale or 1.0) > 1.0
+        model = f"{self.profile_name} on {self.device or self._maker.wanted_device}"
+        return Cost(model, full.num_frames, full.height_px, full.width_px, guided, full.num_inference_steps)
+
     def make_video(
-        self, request: GenerationRequest, path: Path, report: Report, should_stop: Callable[[], bool]
-    ) -> JobResult:
+        self, request: GenerationRequest, path: Path, progress: JobProgress, should_stop: Callable[[], bool]
+    ) -> Take:
         """See ``QueuedEngine.make_video``."""
-        result = self._maker.make(request, path, report, should_stop)
+        take = self._maker.make(request, path, progress, should_stop, progress.show)
         self._load_error = ""
-        return result
+        return take
 
     def health(self) -> EngineHealth:
         """See ``Engine.health``; weights that could not be loaded are reported here."""
@@ -101,5 +124,5 @@ class LocalEngine(QueuedEngine):
         try:
             self._maker.load()
         except Exception as error:
-            self._load_error = str(error)
+            self._load_error = public_reason(error)
             raise

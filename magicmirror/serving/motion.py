@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from itertools import pairwise
+
 import numpy as np
 
 from magicmirror.types import UInt8Array
@@ -29,7 +31,7 @@ def measure_motion(frames: UInt8Array, fps: float) -> float | None:
     size = max(16, round(width * scale)), max(16, round(height * scale))
     grey = [cv2.resize(cv2.cvtColor(frame, cv2.COLOR_RGB2GRAY), size, interpolation=cv2.INTER_AREA) for frame in frames]
     lengths = []
-    for before, after in zip(grey[:-1], grey[1:], strict=True):
+    for before, after in pairwise(grey):
         flow = cv2.calcOpticalFlowFarneback(before, after, None, 0.5, 3, 15, 3, 5, 1.2, 0)  # type: ignore[call-overload]
         lengths.append(float(np.linalg.norm(flow, axis=2).mean()))
-    return 100.0 * float(np.mean(lengths)) / max(size) * fps
+    return float(100.0 * np.mean(lengths) / max(size) * fps)

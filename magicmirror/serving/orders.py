@@ -10,7 +10,8 @@ from collections.abc import Sequence
 from dataclasses import dataclass, replace
 
 from magicmirror.errors import ConfigError, PromptError
-from magicmirror.serving.jobs import JobResult, OrderKind, Take
+from magicmirror.serving.jobs import JobResult, Take
+from magicmirror.serving.jobs import OrderKind as OrderKind
 from magicmirror.types import GenerationRequest
 
 MAX_TAKES = 8

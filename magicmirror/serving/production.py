@@ -5,19 +5,22 @@ from __future__ import annotations
 import logging
 import threading
 import time
-from collections.abc import Callable
-from dataclasses import replace
+from collections.abc import Callable, Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from magicmirror.errors import JobCancelled
 from magicmirror.faces.analyzer import FaceAnalyzer, create_face_analyzer
-from magicmirror.media import read_settings, sidecar_path, write_result
+from magicmirror.media import read_settings, sidecar_path
 from magicmirror.pipeline.person_word import find_person_word
-from magicmirror.serving.jobs import JobResult
+from magicmirror.serving.jobs import Take
 from magicmirror.serving.likeness import likeness_level, measure_likeness
-from magicmirror.serving.worker import Report
-from magicmirror.types import GeneratedVideo, GenerationRequest
+from magicmirror.serving.live_preview import CleanEstimate, LatentPreview, load_or_fit
+from magicmirror.serving.mark import PROVENANCE, DrawMark
+from magicmirror.serving.motion import measure_motion
+from magicmirror.serving.output import write_output
+from magicmirror.serving.progress import Report
+from magicmirror.types import GeneratedVideo, GenerationRequest, UInt8Array
 
 if TYPE_CHECKING:
     from magicmirror.pipeline.profiles import Profile
@@ -26,6 +29,8 @@ log = logging.getLogger(__name__)
 
 OnStep = Callable[[int, int, Any], None]
 """``(step from 0, steps in all, latents)``."""
+Show = Callable[[UInt8Array], None]
+"""Gets (H, W, 3) uint8 RGB."""
 LoadPipeline = Callable[["Profile", str], Any]
 Generate = Callable[[Any, "Profile", GenerationRequest, OnStep, Callable[[], bool]], GeneratedVideo]
 
@@ -41,6 +46,9 @@ class VideoMaker:
         generate: ``generate(pipeline, profile, request, on_step, should_stop) -> video``; by default
             ``pipeline.loading.generate``. It raises ``JobCancelled`` after ``should_stop()``.
         analyzer: Finds faces; by default the profile's.
+        draw_mark: Puts the visible mark on the frames, after the likeness was measured; ``None`` leaves them alone.
+        preview_pictures: Pictures to fit the live preview with; empty for none.
+        preview_cache: Folder in which its fit is kept.
     """
 
     def __init__(
@@ -51,6 +59,9 @@ class VideoMaker:
         load: LoadPipeline | None = None,
         generate: Generate | None = None,
         analyzer: FaceAnalyzer | None = None,
+        draw_mark: DrawMark | None = None,
+        preview_pictures: Sequence[Path] = (),
+        preview_cache: Path | None = None,
     ) -> None:
         self.profile = profile
         self.analyzer = analyzer or create_face_analyzer(profile.analyzer, crop_size_px=profile.crop_size_px)
@@ -58,6 +69,10 @@ class VideoMaker:
         self._threads = threads
         self._load = load or _load_pipeline
         self._generate = generate or _generate
+        self._draw_mark = draw_mark
+        self._preview_pictures = tuple(preview_pictures)
+        self._preview_cache = preview_cache
+        self._preview: LatentPreview | None = None
         self._pipeline: Any = None
         self._lock = threading.Lock()
 
@@ -71,6 +86,11 @@ class VideoMaker:
         """Where the model runs; empty before it is loaded."""
         return str(getattr(self._pipeline, "device", "")) if self.loaded else ""
 
+    @property
+    def wanted_device(self) -> str:
+        """What was asked for; the device may be another after loading where it is ``auto``."""
+        return self._device
+
     def load(self) -> Any:
         """Load the pipeline once and return it.
 
@@ -82,7 +102,10 @@ class VideoMaker:
                 started = time.monotonic()
                 if self._threads:
                     _set_threads(self._threads)
-                self._pipeline = self._load(self.profile, self._device)
+                pipeline = self._load(self.profile, self._device)
+                if self._preview_pictures:
+                    self._preview = load_or_fit(pipeline, self._preview_pictures, self._preview_cache)
+                self._pipeline = pipeline
                 log.info("Profile %s loaded in %.1f s", self.profile.name, time.monotonic() - started)
             return self._pipeline
 
@@ -98,15 +121,21 @@ class VideoMaker:
             find_person_word(request.prompt)
 
     def make(
-        self, request: GenerationRequest, path: Path, report: Report, should_stop: Callable[[], bool]
-    ) -> JobResult:
-        """Make one video and its sidecar.
+        self,
+        request: GenerationRequest,
+        path: Path,
+        report: Report,
+        should_stop: Callable[[], bool],
+        show: Show | None = None,
+    ) -> Take:
+        """Make one video, or for a name ending in ``.png`` one picture, and its sidecar.
 
         Args:
             request: What to make.
-            path: Where the mp4 or GIF goes; nothing is there unless all of it succeeds.
+            path: Where the mp4, GIF or PNG goes; nothing is there unless all of it succeeds.
             report: Called at every change of stage and step.
             should_stop: Whether to end.
+            show: Gets a small picture of the video before each step is reported, where there is a live preview.
 
         Raises:
             JobCancelled: After ``should_stop()``.
@@ -115,8 +144,11 @@ class VideoMaker:
         report("loading")
         pipeline = self.load()
         _check_stop(should_stop)
+        draw = self._preview_drawer(pipeline, show)
 
-        def on_step(step: int, total: int, _latents: Any) -> None:
+        def on_step(step: int, total: int, latents: Any) -> None:
+            if draw is not None and latents is not None:
+                draw(step, total, latents)
             report("denoising", step + 1, total)
 
         video = self._generate(pipeline, self.profile, request, on_step, should_stop)
@@ -125,21 +157,40 @@ class VideoMaker:
         started = time.monotonic()
         likeness = measure_likeness(video.frames, request.references, self.analyzer, should_stop)
         timings_s = {**video.timings_s, "likeness": time.monotonic() - started}
+        motion = measure_motion(video.frames, video.fps)
         report("writing")
         _check_stop(should_stop)
-        write_result(replace(video, likeness=likeness, timings_s=timings_s), path)
-        return JobResult(
+        frames = self._draw_mark(video.frames) if self._draw_mark is not None else video.frames
+        settings = {**video.settings, **PROVENANCE, "visible_mark": self._draw_mark is not None}
+        write_output(GeneratedVideo(frames, video.fps, settings, likeness, timings_s), path)
+        return Take(
             video_path=path,
             settings_path=sidecar_path(path),
             settings=read_settings(sidecar_path(path)),
             likeness=likeness,
             level=likeness_level(likeness, self.analyzer.embedding_size),
+            motion=motion,
         )
+
+    def _preview_drawer(self, pipeline: Any, show: Show | None) -> OnStep | None:
+        """Return what turns latents into a small picture and hands it to ``show``."""
+        preview = self._preview
+        if show is None or preview is None:
+            return None
+        estimate = CleanEstimate(pipeline.scheduler)
+
+        def draw(step: int, total: int, latents: Any) -> None:
+            clean = estimate.update(latents[0].float().cpu().numpy(), step, total)
+            if clean is not None:
+                show(preview.render(clean[len(clean) // 2]))
+
+        return draw
 
     def free(self) -> None:
         """Forget the pipeline, so that its memory can be given back."""
         with self._lock:
             self._pipeline = None
+            self._preview = None
 
 
 def _check_stop(should_stop: Callable[[], bool]) -> None:

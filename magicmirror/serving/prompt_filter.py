@@ -3,12 +3,15 @@
 from __future__ import annotations
 
 import importlib
+import logging
 import re
 import unicodedata
 from collections.abc import Callable
 from pathlib import Path
 
 from magicmirror.errors import ConfigError, PromptError
+
+log = logging.getLogger(__name__)
 
 PromptFilter = Callable[[str], str | None]
 """Gets a prompt; returns why it is refused, in words for its author, or ``None``."""
@@ -47,7 +50,11 @@ def check_prompt(prompt_filter: PromptFilter | None, *texts: str) -> None:
     if prompt_filter is None:
         return
     for text in texts:
-        reason = prompt_filter(text)
+        try:
+            reason = prompt_filter(text)
+        except Exception:  # the deployer's code; what it cannot judge is not made
+            log.exception("The prompt filter failed")
+            reason = REFUSED
         if reason:
             raise PromptError(str(reason), "Write another prompt.")
 

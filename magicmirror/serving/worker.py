@@ -8,31 +8,22 @@ import sys
 import threading
 import time
 from collections.abc import Callable
-from typing import Protocol
 
 from magicmirror.errors import JobCancelled, MagicMirrorError
 from magicmirror.serving.board import CANCELLED_MESSAGE, JobBoard
-from magicmirror.serving.jobs import JobRecord, JobResult, JobStage
+from magicmirror.serving.jobs import JobRecord, JobResult
+from magicmirror.serving.orders import Work
+from magicmirror.serving.progress import JobProgress
+from magicmirror.serving.reasons import public_reason
 from magicmirror.serving.timing import StepClock
-from magicmirror.types import GenerationRequest
 
 log = logging.getLogger(__name__)
 
-OUT_OF_MEMORY_MESSAGE = "The machine ran out of memory. Other jobs go on; try again later or with fewer steps."
-INTERNAL_MESSAGE = "Something went wrong inside the model. The server's log has the details under job {job_id}."
 IDLE_TICK_S = 30.0
 
 
-class Report(Protocol):
-    """What a running job calls to say how far it is; it also tells whether the job has to stop."""
-
-    def __call__(self, stage: JobStage, step: int = 0, total: int = 0) -> None:
-        """Publish the stage and the denoising steps done."""
-        ...
-
-
-RunJob = Callable[[str, str, GenerationRequest, Report, Callable[[], bool]], JobResult]
-"""``(job_id, session, request, report, should_stop) -> result``; raises ``JobCancelled`` after ``should_stop()``."""
+RunJob = Callable[[str, str, Work, JobProgress, Callable[[], bool]], JobResult]
+"""``(job_id, session, work, progress, should_stop) -> result``; raises ``JobCancelled`` after ``should_stop()``."""
 
 
 class JobWorker:
@@ -76,6 +67,11 @@ class JobWorker:
             self._thread.join(timeout_s)
         return not self._thread.is_alive()
 
+    @property
+    def alive(self) -> bool:
+        """Whether the thread runs."""
+        return self._thread.is_alive()
+
     def _work(self) -> None:
         self._aside(self._on_start)
         while not self._board.closed:
@@ -89,32 +85,23 @@ class JobWorker:
         """Run one job to its single end."""
         job_id, request = record.status.job_id, record.request
         assert request is not None, "a job loses its request only when it ends"
-        self._clock.start()
+        progress = JobProgress(self._board, job_id, self._clock)
         started = time.monotonic()
         try:
-            result = self._run_job(job_id, record.session, request, self._reporter(job_id), record.stop.is_set)
+            result = self._run_job(job_id, record.session, request, progress, record.stop.is_set)
         except JobCancelled:
             log.info("Job %s stopped after %.1f s", job_id, time.monotonic() - started)
             self._board.finish(job_id, "cancelled", CANCELLED_MESSAGE)
         except MagicMirrorError as error:
             log.warning("Job %s refused: %s", job_id, error, exc_info=True)
-            self._board.finish(job_id, "failed", str(error))
-        except Exception as error:  # the border: whatever a job raises must not end the worker
+            self._board.finish(job_id, "failed", public_reason(error, job_id))
+        except BaseException as error:  # the border: whatever a job raises, SystemExit too, must not end the worker
             log.exception("Job %s failed", job_id)
-            self._board.finish(job_id, "failed", plain_reason(error, job_id))
+            self._board.finish(job_id, "failed", public_reason(error, job_id))
         else:
-            self._clock.finish()
             self.jobs_done += 1
             log.info("Job %s done in %.1f s", job_id, time.monotonic() - started)
             self._board.finish(job_id, "done", result=result)
-
-    def _reporter(self, job_id: str) -> Report:
-        def report(stage: JobStage, step: int = 0, total: int = 0) -> None:
-            eta_s = self._clock.tick(stage, step, total)
-            changes = {"step": step, "total": total} if total else {}
-            self._board.update(job_id, stage=stage, eta_s=eta_s, **changes)
-
-        return report
 
     def _aside(self, task: Callable[[], None] | None) -> None:
         """Do something beside the jobs; its failure must not end the worker either."""
@@ -125,13 +112,6 @@ class JobWorker:
             log.error("The worker's %s failed: %s", task, error)
         except Exception:  # the border again
             log.exception("The worker's %s failed", task)
-
-
-def plain_reason(error: BaseException, job_id: str) -> str:
-    """Say in plain words, without paths, why a job failed for a reason that its author cannot mend."""
-    if isinstance(error, MemoryError) or type(error).__name__ == "OutOfMemoryError":
-        return OUT_OF_MEMORY_MESSAGE
-    return INTERNAL_MESSAGE.format(job_id=job_id)
 
 
 def free_memory() -> None:

@@ -11,7 +11,7 @@ from magicmirror.errors import ImageError, PromptError, QueueFull, ServingError
 from magicmirror.media import read_settings, read_video, write_image
 from magicmirror.serving.engine import Engine, events
 from magicmirror.serving.fake_engine import FakeEngine, FakeJob
-from magicmirror.serving.worker import OUT_OF_MEMORY_MESSAGE
+from magicmirror.serving.reasons import OUT_OF_MEMORY_MESSAGE
 
 
 class OutOfMemoryError(RuntimeError):
@@ -77,7 +77,8 @@ def test_a_running_job_stops_within_a_step_and_frees_the_worker(storage, request
     assert last(engine, waiting).state == "done"
     with pytest.raises(ServingError, match="cancelled"):
         engine.result(running)
-    assert len(list(storage.root.glob("*/*"))) == 2  # only the second job's mp4 and sidecar
+    kept = sorted(path.suffix for path in storage.root.glob("*/*"))
+    assert kept == [".job", ".job", ".json", ".mp4"]  # of the first job only its record
 
 
 def test_a_waiting_job_is_cancelled_without_running(storage, request_for, closing):

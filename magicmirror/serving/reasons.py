@@ -1,0 +1,31 @@
+"""Why something failed, in words that may leave the server: plain, and without its paths."""
+
+from __future__ import annotations
+
+import re
+
+from magicmirror.errors import MagicMirrorError
+
+OUT_OF_MEMORY_MESSAGE = "The machine ran out of memory. Other jobs go on; try again later or with fewer steps."
+INTERNAL_MESSAGE = "Something went wrong inside the model. The server's log has the details under job {job_id}."
+_QUOTED = re.compile(r"([\"'])(?:[A-Za-z]:[\\/]|/)(?:[^\"']*[\\/])?([^\"'\\/]*)\1")
+_BARE = re.compile(r"(?<![\w/.:])(?:[A-Za-z]:\\|/)(?:[^\s\"'\\/]+[\\/])+([^\s\"'\\/]*)")
+
+
+def public_reason(error: BaseException, job_id: str = "") -> str:
+    """Say why a job or call failed.
+
+    Args:
+        error: Our own errors speak for themselves; of others only that there was one.
+        job_id: For the reader of the log.
+    """
+    if isinstance(error, MagicMirrorError):
+        return without_paths(str(error))
+    if isinstance(error, MemoryError) or type(error).__name__ == "OutOfMemoryError":
+        return OUT_OF_MEMORY_MESSAGE
+    return INTERNAL_MESSAGE.format(job_id=job_id)
+
+
+def without_paths(text: str) -> str:
+    """Shorten every absolute path to its last part."""
+    return _BARE.sub(r"\1", _QUOTED.sub(r"\1\2\1", text))
