@@ -14,6 +14,7 @@ from magicmirror.evaluation.contact_sheet import Colour, SheetEntry, write_conta
 from magicmirror.evaluation.figures import RowFigures, WordFigures, row_figures
 from magicmirror.evaluation.identity_pictures import ALTERATIONS
 from magicmirror.evaluation.obedience import all_obeyed
+from magicmirror.evaluation.targets import benchmark_targets, target_lines
 from magicmirror.media import complete_file
 
 ROWS = ("generated", "data", "clips")
@@ -134,6 +135,7 @@ def markdown(
         "`data` is the animation of the same portraits with the same captions: what a perfect model of this kind would",
         "score. `clips` is real footage. Definitions are in `docs/evaluation.md`.",
         "",
+        *target_lines(benchmark_targets(figures)),
         *_section("Table 1 of the paper", TABLE_1, figures, with_paper=True),
         *_section("Success rates (Table 5)", TABLE_5, figures, with_paper=True),
         *_section("Further figures", FURTHER, figures),

@@ -7,7 +7,9 @@ import math
 from pathlib import Path
 
 from magicmirror.evaluation.contact_sheet import SheetEntry, write_contact_sheet
+from magicmirror.evaluation.figures import Figures
 from magicmirror.evaluation.identification import IdentificationResult, PersonResult, Summary, strip_path
+from magicmirror.evaluation.targets import identity_targets, target_lines
 
 JSON_FILE = "identification.json"
 MARKDOWN_FILE = "identification.md"
@@ -50,6 +52,9 @@ def markdown(result: IdentificationResult) -> str:
         f"| mean distance to other portraits | {_distance(overall.mean_other_distance)} | |",
         f"| frames with a face | {overall.face_found:.1%} | |",
         "",
+        *target_lines(
+            identity_targets(_figures(overall), {name: _figures(each) for name, each in result.groups.items()})
+        ),
         "## By group",
         "",
         "| group | people | rank-1 | rank-5 | own distance | other distance | frames with a face |",
@@ -72,6 +77,17 @@ def confidence_interval(share: float, count: int) -> tuple[float, float]:
     centre = (share + z**2 / (2 * count)) / (1 + z**2 / count)
     spread = z * math.sqrt(share * (1 - share) / count + z**2 / (4 * count**2)) / (1 + z**2 / count)
     return max(0.0, centre - spread), min(1.0, centre + spread)
+
+
+def _figures(summary: Summary) -> Figures:
+    """Under the names that the targets know."""
+    return {
+        "face_found": summary.face_found,
+        "rank_1": summary.rank_1,
+        "rank_5": summary.rank_5,
+        "own_distance": summary.mean_own_distance,
+        "other_distance": summary.mean_other_distance,
+    }
 
 
 def _share(share: float, count: int) -> str:
