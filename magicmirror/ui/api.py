@@ -20,7 +20,7 @@ from magicmirror.serving.engine import Engine
 from magicmirror.serving.jobs import JobStatus
 from magicmirror.serving.requests import Fields, build_request
 from magicmirror.ui import words
-from magicmirror.ui.handlers import follow
+from magicmirror.ui.following import follow
 from magicmirror.ui.photos import MAX_PHOTOS
 
 Answer = dict[str, Any]

@@ -12,7 +12,8 @@ import gradio as gr
 from magicmirror.serving.engine import Engine
 from magicmirror.settings import Settings
 from magicmirror.ui.page import EXAMPLES_FOLDER
-from magicmirror.ui.theme import CSS, build_theme
+from magicmirror.ui.stylesheet import CSS
+from magicmirror.ui.theme import build_theme
 
 log = logging.getLogger(__name__)
 

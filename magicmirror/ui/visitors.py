@@ -20,12 +20,18 @@ class Visitor:
     Args:
         photos: Analysed photos with the reference faces.
         files: Uploaded files, to be deleted when the page is closed.
-        job_id: The visitor's latest job.
+        owner: Secret of the visitor's browser; its results belong to it, and survive the page.
+        running: The job that the page follows.
+        job_id: The job that the page shows: the one that ended last, or one that was opened again.
+        take: Which take or shot of it is looked at; ``None`` for the job's own video.
     """
 
     photos: tuple[AnalysedPhoto, ...] = ()
     files: set[Path] = field(default_factory=set)
+    owner: str = ""
+    running: str | None = None
     job_id: str | None = None
+    take: int | None = None
 
 
 class Visitors:
@@ -55,19 +61,50 @@ class Visitors:
             visitor.files.update(file.resolve() for file in files)
 
     def job(self, session: str) -> str | None:
-        """Return the id of a visitor's latest job."""
+        """Return the id of the job that a visitor looks at."""
         with self._lock:
             return self._visit(session).job_id
 
-    def set_job(self, session: str, job_id: str) -> None:
-        """Note a visitor's latest job."""
+    def set_job(self, session: str, job_id: str | None, take: int | None = None) -> None:
+        """Note the job, and the take of it, that a visitor looks at."""
         with self._lock:
-            self._visit(session).job_id = job_id
+            visitor = self._visit(session)
+            visitor.job_id, visitor.take = job_id, take
+
+    def running(self, session: str) -> str | None:
+        """Return the id of the job that a visitor's page follows."""
+        with self._lock:
+            return self._visit(session).running
+
+    def set_running(self, session: str, job_id: str | None) -> None:
+        """Note the job that a visitor's page follows."""
+        with self._lock:
+            self._visit(session).running = job_id
+
+    def take(self, session: str) -> int | None:
+        """Return which take of the job a visitor looks at."""
+        with self._lock:
+            return self._visit(session).take
+
+    def owner(self, session: str) -> str:
+        """Return the secret of a visitor's browser; the page's own key where the browser keeps none."""
+        with self._lock:
+            return self._visit(session).owner or session
+
+    def set_owner(self, session: str, owner: str) -> None:
+        """Note which browser a page belongs to."""
+        with self._lock:
+            self._visit(session).owner = owner
 
     def forget(self, session: str) -> None:
         """Drop a visitor's faces and delete the uploaded files that nobody else uses."""
         with self._lock:
             self._forget(session)
+
+    def delete_upload(self, file: Path) -> None:
+        """Delete an uploaded file at once; files elsewhere stay."""
+        if file.resolve().is_relative_to(self._upload_folder):
+            file.unlink(missing_ok=True)
 
     def _visit(self, session: str) -> Visitor:
         visitor = self._visitors.setdefault(session, Visitor())
@@ -82,5 +119,4 @@ class Visitors:
             return
         in_use = set().union(*(other.files for other in self._visitors.values()))
         for file in visitor.files - in_use:
-            if file.is_relative_to(self._upload_folder):
-                file.unlink(missing_ok=True)
+            self.delete_upload(file)
