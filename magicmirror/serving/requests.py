@@ -14,6 +14,7 @@ RANDOM_SEED_BITS = 32
 """A random seed is short enough to read out and exact in every JavaScript number."""
 
 MAX_PROMPT_CHARS = 2000
+SHOWN_CHARS = 40
 
 
 @dataclass(frozen=True)
@@ -45,16 +46,18 @@ def build_request(fields: Fields, faces: Sequence[FaceReference], profile: str) 
         ConfigError: When a number is out of range or not whole.
     """
     for name, text in (("prompt", fields.prompt), ("negative prompt", fields.negative_prompt)):
+        if not isinstance(text, str):
+            raise PromptError(f"The {name} must be a text, got {_shown(text)}.")
         if len(text) > MAX_PROMPT_CHARS:
             raise PromptError(f"The {name} has {len(text)} characters; at most {MAX_PROMPT_CHARS} are accepted.")
     return GenerationRequest(
         prompt=fields.prompt.strip(),
         references=tuple(faces),
-        seed=random_seed() if fields.seed is None else _whole("seed", fields.seed),
+        seed=random_seed() if fields.seed is None else whole_number("seed", fields.seed),
         negative_prompt=fields.negative_prompt.strip(),
-        num_inference_steps=None if fields.steps is None else _whole("steps", fields.steps),
-        guidance_scale=None if fields.guidance is None else float(fields.guidance),
-        identity_scale=float(fields.identity_scale),
+        num_inference_steps=None if fields.steps is None else whole_number("steps", fields.steps),
+        guidance_scale=None if fields.guidance is None else _number("guidance", fields.guidance),
+        identity_scale=_number("identity scale", fields.identity_scale),
         profile=profile,
     )
 
@@ -64,7 +67,28 @@ def random_seed() -> int:
     return secrets.randbits(RANDOM_SEED_BITS)
 
 
-def _whole(name: str, value: float) -> int:
-    if not math.isfinite(value) or int(value) != value:
-        raise ConfigError(f"{name} must be a whole number, got {value}.")
-    return int(value)
+def whole_number(name: str, value: object) -> int:
+    """Return a value as a whole number.
+
+    Raises:
+        ConfigError: When it is none.
+    """
+    number = value if type(value) is int else _number(name, value, "a whole number")
+    if int(number) != number:
+        raise ConfigError(f"{name} must be a whole number, got {_shown(value)}.")
+    return int(number)
+
+
+def _number(name: str, value: object, kind: str = "a number") -> float:
+    try:
+        if isinstance(value, (int, float)) and not isinstance(value, bool) and math.isfinite(value):
+            return float(value)
+    except OverflowError:  # a whole number with hundreds of digits
+        pass
+    raise ConfigError(f"{name} must be {kind}, got {_shown(value)}.")
+
+
+def _shown(value: object) -> str:
+    """Return a value from outside as it may stand in a message."""
+    text = repr(value) if not isinstance(value, int) or abs(value) < 10**SHOWN_CHARS else "a very large number"
+    return text if len(text) <= SHOWN_CHARS else text[:SHOWN_CHARS] + "..."

@@ -1,175 +1,281 @@
-"""The API: ``/analyze``, ``/generate``, ``/cancel`` and ``/health``, for ``gradio_client`` and plain HTTP.
+"""The API, for ``gradio_client`` and plain HTTP: names, parameters and results are stable; see ``docs/api.md``.
 
-Names, parameters and results are stable. Files come in through hidden file components, because those make Gradio
-accept uploads only, never a path of the server.
+Files come in through hidden file components, because those make Gradio accept uploads only, never a path of the
+server. All other components hand their value over as it came, so that a wrong type gets our own words.
 """
 
 from __future__ import annotations
 
-import asyncio
+import logging
 from collections.abc import AsyncIterator
-from dataclasses import asdict
-from pathlib import Path
 from typing import Any
 
 import gradio as gr
+from gradio.context import Context
 
-from magicmirror.errors import FaceError, MagicMirrorError
-from magicmirror.faces.selection import choose_face, find_mismatches, photo_record
 from magicmirror.serving.engine import Engine
-from magicmirror.serving.jobs import JobStatus
-from magicmirror.serving.requests import Fields, build_request
-from magicmirror.ui import words
-from magicmirror.ui.following import follow
-from magicmirror.ui.photos import MAX_PHOTOS
+from magicmirror.serving.requests import Fields
+from magicmirror.ui.api_calls import (
+    Answer,
+    ApiCalls,
+    MakeOrder,
+    Update,
+    comparison_of,
+    film_of,
+    in_thread,
+    orders_of,
+    picture,
+    visitor_key,
+)
 
-Answer = dict[str, Any]
+log = logging.getLogger(__name__)
+
+Updates = AsyncIterator[Update]
+NO_ADDRESSES = "Files have to be uploaded; this server does not fetch addresses."
+BAD_INPUTS = (
+    "The inputs do not fit. Files have to be uploaded; number, order and types of the values are in docs/api.md."
+)
 
 
 class Api:
-    """The four calls.
+    """The endpoints as Gradio calls them; parameters carry the documented names.
 
     Args:
         engine: Makes the videos.
     """
 
     def __init__(self, engine: Engine) -> None:
-        self._engine = engine
+        self._calls = ApiCalls(engine)
 
-    def analyze(self, photos: list[str] | None) -> Answer:
-        """Find the faces of every photo, largest first, and say how good each is as a reference.
-
-        Args:
-            photos: Uploaded pictures.
-
-        Returns:
-            ``photos``: for each what ``faces.selection.photo_record`` says (faces, the one that is taken without a
-            choice, or why none is); ``mismatches``: photos (from 0) whose chosen face differs from the others, with
-            ``distance`` and ``limit``.
-        """
-        try:
-            found = [self._engine.analyze(path) for path in _paths(photos)]
-        except MagicMirrorError as error:
-            raise _refusal(error) from error
-        records = [photo_record(faces) for faces in found]
-        usable = [photo for photo, record in enumerate(records) if record["chosen"] is not None]
-        mismatches = find_mismatches([found[photo][records[photo]["chosen"]] for photo in usable])
-        return {
-            "photos": records,
-            "mismatches": [
-                {"photo": usable[each.index], "distance": round(each.distance, 3), "limit": each.limit}
-                for each in mismatches
-            ],
-        }
+    async def analyze(self, photos: Any) -> Answer:
+        """Find the faces of every photo, and say how good each is as a reference."""
+        answer: Answer = await in_thread(self._calls.analyze, photos)
+        return answer
 
     async def generate(
         self,
-        photos: list[str] | None,
-        prompt: str,
-        negative_prompt: str = "",
-        seed: float | None = None,
-        steps: float | None = None,
-        guidance: float | None = None,
-        identity_scale: float = 1.0,
-        faces: list[int] | None = None,
+        photos: Any,
+        prompt: Any,
+        negative_prompt: Any = "",
+        seed: Any = None,
+        steps: Any = None,
+        guidance: Any = None,
+        identity_scale: Any = 1.0,
+        faces: Any = None,
+        takes: Any = 1,
+        visitor: Any = None,
         request: gr.Request | None = None,
-    ) -> AsyncIterator[tuple[Answer, str | None, Answer | None]]:
-        """Make a video of one person.
+    ) -> Updates:
+        """Make a video of one person, or several takes of it."""
+        fields = Fields(prompt, negative_prompt, seed, steps, guidance, identity_scale)
+        order = await in_thread(orders_of, takes)
+        async for each in self._run(photos, faces, fields, order, visitor, request):
+            yield each
 
-        Args:
-            photos: Uploaded pictures of one person.
-            prompt: What the person does; names the person with a word such as "man" or "woman".
-            negative_prompt: What to keep out.
-            seed: Left out, one is drawn; it is in the settings.
-            steps: Left out, the profile's default.
-            guidance: Left out, the profile's default.
-            identity_scale: Strength of the identity, 0 to 2.
-            faces: For every photo the index of the face that is meant; left out, the one that dominates.
-            request: The session, filled in by Gradio.
+    async def image(
+        self,
+        photos: Any,
+        prompt: Any,
+        negative_prompt: Any = "",
+        seed: Any = None,
+        steps: Any = None,
+        guidance: Any = None,
+        identity_scale: Any = 1.0,
+        faces: Any = None,
+        visitor: Any = None,
+        request: gr.Request | None = None,
+    ) -> Updates:
+        """Make a single picture of one person."""
+        fields = Fields(prompt, negative_prompt, seed, steps, guidance, identity_scale)
+        async for each in self._run(photos, faces, fields, picture(), visitor, request):
+            yield each
 
-        Yields:
-            Status (with ``job_id`` for ``/cancel``), and once the job is done the mp4 and its settings.
-        """
-        session = str(request.session_hash) if request is not None else "api"
-        fields = Fields(prompt or "", negative_prompt or "", seed, steps, guidance, identity_scale)
-        try:
-            job_id = await asyncio.to_thread(self._submit, photos, faces, fields, session)
-            async for status in follow(self._engine, job_id):
-                if status.state == "failed":
-                    raise gr.Error(status.message, print_exception=False)
-                if status.state == "done":
-                    result = self._engine.result(job_id)
-                    yield describe(status), str(result.video_path), result.settings
-                else:
-                    yield describe(status), None, None
-        except MagicMirrorError as error:
-            raise _refusal(error) from error
+    async def compare(
+        self,
+        photos: Any,
+        prompt: Any,
+        negative_prompt: Any = "",
+        seed: Any = None,
+        steps: Any = None,
+        guidance: Any = None,
+        scales: Any = None,
+        faces: Any = None,
+        visitor: Any = None,
+        request: gr.Request | None = None,
+    ) -> Updates:
+        """Make one seed with several identity strengths."""
+        fields = Fields(prompt, negative_prompt, seed, steps, guidance)
+        order = await in_thread(comparison_of, scales)
+        async for each in self._run(photos, faces, fields, order, visitor, request):
+            yield each
 
-    def cancel(self, job_id: str) -> Answer:
-        """Stop a job that waits or runs; returns its status."""
-        try:
-            return describe(self._engine.cancel(str(job_id)))
-        except MagicMirrorError as error:
-            raise _refusal(error) from error
+    async def film(
+        self,
+        photos: Any,
+        prompts: Any,
+        negative_prompt: Any = "",
+        seed: Any = None,
+        steps: Any = None,
+        guidance: Any = None,
+        identity_scale: Any = 1.0,
+        faces: Any = None,
+        visitor: Any = None,
+        request: gr.Request | None = None,
+    ) -> Updates:
+        """Make one film of the same person, a shot for each prompt."""
+        order = await in_thread(film_of, prompts)
+        fields = Fields(prompts[0] if prompts else "", negative_prompt, seed, steps, guidance, identity_scale)
+        async for each in self._run(photos, faces, fields, order, visitor, request):
+            yield each
 
-    def health(self) -> Answer:
+    async def retake(
+        self,
+        job_id: Any,
+        shot: Any,
+        photos: Any,
+        prompt: Any,
+        negative_prompt: Any = "",
+        seed: Any = None,
+        steps: Any = None,
+        guidance: Any = None,
+        identity_scale: Any = 1.0,
+        faces: Any = None,
+        visitor: Any = None,
+        request: gr.Request | None = None,
+    ) -> Updates:
+        """Make one shot of a film anew and join the film again."""
+        session = await in_thread(visitor_key, visitor, request)
+        order = await in_thread(self._calls.retaker, session, job_id, shot)
+        fields = Fields(prompt, negative_prompt, seed, steps, guidance, identity_scale)
+        async for each in self._run(photos, faces, fields, order, visitor, request):
+            yield each
+
+    async def forecast(self, kind: Any = "takes", count: Any = 1, steps: Any = None, guidance: Any = None) -> Answer:
+        """Say how long such a job would take."""
+        answer: Answer = await in_thread(self._calls.forecast, kind, count, steps, guidance)
+        return answer
+
+    async def status(self, job_id: Any) -> Answer:
+        """Return where a job stands."""
+        answer: Answer = await in_thread(self._calls.status, job_id)
+        return answer
+
+    async def cancel(self, job_id: Any) -> Answer:
+        """Stop a job that waits or runs."""
+        answer: Answer = await in_thread(self._calls.cancel, job_id)
+        return answer
+
+    async def recover(self, job_id: Any, visitor: Any = None, request: gr.Request | None = None) -> Update:
+        """Find a job again."""
+        session = await in_thread(visitor_key, visitor, request)
+        answer: Update = await in_thread(self._calls.recover, job_id, session)
+        return answer
+
+    async def history(self, visitor: Any = None, request: gr.Request | None = None) -> list[Answer]:
+        """List the visitor's jobs, the newest first."""
+        session = await in_thread(visitor_key, visitor, request)
+        answer: list[Answer] = await in_thread(self._calls.history, session)
+        return answer
+
+    async def forget(self, job_id: Any = None, visitor: Any = None, request: gr.Request | None = None) -> list[Answer]:
+        """Remove one job with its files, or all of the visitor's."""
+        session = await in_thread(visitor_key, visitor, request)
+        answer: list[Answer] = await in_thread(self._calls.forget, job_id, session)
+        return answer
+
+    async def health(self) -> Answer:
         """Return readiness, profile, device and the length of the queue."""
-        return asdict(self._engine.health())
+        answer: Answer = await in_thread(self._calls.health)
+        return answer
 
-    def _submit(self, photos: list[str] | None, choices: list[int] | None, fields: Fields, session: str) -> str:
-        paths = _paths(photos)
-        if choices is not None and not _are_indices(choices, len(paths)):
-            raise FaceError(f"faces must be a list with one index for each of the {len(paths)} photos.")
-        found = [self._engine.analyze(path) for path in paths]
-        indices = [None] * len(paths) if choices is None else choices
-        chosen = [choose_face(faces, index) for faces, index in zip(found, indices, strict=True)]
-        return self._engine.submit(build_request(fields, chosen, self._engine.health().profile), session)
-
-
-def describe(status: JobStatus) -> Answer:
-    """Return a status as JSON, without paths of the server."""
-    answer = asdict(status)
-    del answer["result_path"], answer["version"]
-    return answer
+    async def _run(
+        self,
+        photos: Any,
+        faces: Any,
+        fields: Fields,
+        make_order: MakeOrder,
+        visitor: Any,
+        request: gr.Request | None,
+    ) -> Updates:
+        """Queue a job and follow it."""
+        session = await in_thread(visitor_key, visitor, request)
+        job_id = await in_thread(self._calls.make, photos, faces, fields, make_order, session)
+        async for each in self._calls.updates(job_id):
+            yield each
 
 
 def add_api(engine: Engine) -> None:
     """Add the endpoints to the app that is being built."""
     api = Api(engine)
-    options: dict[str, Any] = {"concurrency_limit": None, "show_progress": "hidden"}
     with gr.Column(visible=False):
         photos = gr.File(label="photos", file_count="multiple", file_types=["image"], type="filepath")
         prompt, negative = gr.Textbox(label="prompt"), gr.Textbox("", label="negative_prompt")
         seed, steps, guidance = (gr.Number(None, label=name) for name in ("seed", "steps", "guidance"))
-        identity = gr.Number(1.0, label="identity_scale")
-        faces, job_id = gr.JSON(label="faces"), gr.Textbox(label="job_id")
-        answer, settings, video = gr.JSON(label="answer"), gr.JSON(label="settings"), gr.File(label="video")
+        identity, takes, shot = (
+            gr.Number(value, label=name) for name, value in (("identity_scale", 1.0), ("takes", 1), ("shot", 0))
+        )
+        faces, prompts, scales = (gr.JSON(label=name) for name in ("faces", "prompts", "scales"))
+        job_id, visitor = gr.Textbox(label="job_id"), gr.Textbox(None, label="visitor")
+        answer, settings = gr.JSON(label="answer"), gr.JSON(label="settings")
+        file, files = gr.File(label="file"), gr.File(label="files", file_count="multiple")
+        kind, count = gr.Textbox("takes", label="kind"), gr.Number(1, label="count")
         trigger = gr.Button("api")
-    trigger.click(api.analyze, photos, answer, api_name="analyze", **options)
-    trigger.click(
-        api.generate,
-        [photos, prompt, negative, seed, steps, guidance, identity, faces],
-        [answer, video, settings],
-        api_name="generate",
-        **options,
-    )
-    trigger.click(api.cancel, job_id, answer, api_name="cancel", **options)
-    trigger.click(api.health, None, answer, api_name="health", **options)
+    for component in (prompt, negative, seed, steps, guidance, identity, takes, shot, job_id, visitor, kind, count):
+        component.preprocess = _as_it_came
+
+    def add(name: str, inputs: list[Any], outputs: list[Any]) -> None:
+        call, options = getattr(api, name), {"concurrency_limit": None, "show_progress": "hidden"}
+        trigger.click(call, inputs, outputs, api_name=name, **options)
+
+    numbers, result = [negative, seed, steps, guidance], [answer, file, settings, files]
+    add("analyze", [photos], [answer])
+    add("generate", [photos, prompt, *numbers, identity, faces, takes, visitor], result)
+    add("image", [photos, prompt, *numbers, identity, faces, visitor], result)
+    add("compare", [photos, prompt, *numbers, scales, faces, visitor], result)
+    add("film", [photos, prompts, *numbers, identity, faces, visitor], result)
+    add("retake", [job_id, shot, photos, prompt, *numbers, identity, faces, visitor], result)
+    add("forecast", [kind, count, steps, guidance], [answer])
+    add("status", [job_id], [answer])
+    add("cancel", [job_id], [answer])
+    add("recover", [job_id, visitor], result)
+    add("history", [visitor], [answer])
+    add("forget", [job_id, visitor], [answer])
+    add("health", [], [answer])
+
+    guard_inputs(Context.root_block)
 
 
-def _paths(photos: list[str] | None) -> list[Path]:
-    if not photos:
-        raise FaceError(words.NEED_PHOTO)
-    if len(photos) > MAX_PHOTOS:
-        raise FaceError(f"At most {MAX_PHOTOS} photos are accepted, got {len(photos)}.")
-    return [Path(photo) for photo in photos]
+def guard_inputs(app: gr.Blocks | None) -> None:
+    """Refuse, in plain words, inputs that Gradio itself stumbles over, and addresses that it would fetch.
+
+    Its own messages are hidden from clients, as some name paths of the server.
+    """
+    if app is None:
+        return
+    inner = app.preprocess_data
+
+    async def preprocess(block_fn: Any, inputs: list[Any], *more: Any, **named: Any) -> Any:
+        if any(_names_address(value) for value in inputs):
+            raise gr.Error(NO_ADDRESSES, print_exception=False)
+        try:
+            return await inner(block_fn, inputs, *more, **named)
+        except gr.Error:
+            raise
+        except Exception as error:  # the border: pydantic's, the file system's, Gradio's
+            log.info("Inputs refused: %r", error)
+            raise gr.Error(BAD_INPUTS, print_exception=False) from error
+
+    app.preprocess_data = preprocess
 
 
-def _are_indices(value: object, count: int) -> bool:
-    """Whether a value from outside is a list of ``count`` whole numbers."""
-    return isinstance(value, list) and len(value) == count and all(type(index) is int for index in value)
+def _names_address(value: Any) -> bool:
+    """Whether a value holds a file that is an address of the network rather than an upload."""
+    if isinstance(value, dict):
+        path = value.get("path")
+        return (isinstance(path, str) and "://" in path) or any(_names_address(each) for each in value.values())
+    return isinstance(value, list) and any(_names_address(each) for each in value)
 
 
-def _refusal(error: MagicMirrorError) -> gr.Error:
-    """Return the error that a client sees: plain text, no traceback."""
-    return gr.Error(str(error), print_exception=False)
+def _as_it_came(value: Any) -> Any:
+    """Hand a value over unchanged."""
+    return value

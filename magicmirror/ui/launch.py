@@ -5,6 +5,7 @@ from __future__ import annotations
 import logging
 import signal
 import threading
+from dataclasses import asdict
 from typing import Any
 
 import gradio as gr
@@ -20,7 +21,9 @@ log = logging.getLogger(__name__)
 
 def launch_options(settings: Settings) -> dict[str, Any]:
     """Return the arguments of ``Blocks.launch`` that belong to this app."""
+    login = {"auth": list(settings.logins)} if settings.logins else {}
     return {
+        **login,
         "server_name": settings.host,
         "server_port": settings.port,
         "theme": build_theme(),
@@ -35,6 +38,22 @@ def launch_options(settings: Settings) -> dict[str, Any]:
     }
 
 
+def add_health_route(server: Any, engine: Engine) -> None:
+    """Answer plain GET requests for ``/health``, also without login: 200 when jobs are taken, 503 when not.
+
+    Args:
+        server: The FastAPI application that ``Blocks.launch`` returns.
+        engine: Whose health is asked for.
+    """
+    from fastapi.responses import JSONResponse
+
+    def health() -> JSONResponse:
+        report = asdict(engine.health())
+        return JSONResponse(report, status_code=200 if report["ready"] else 503)
+
+    server.add_api_route("/health", health, methods=["GET"], include_in_schema=False)
+
+
 def serve(app: gr.Blocks, engine: Engine, settings: Settings) -> None:
     """Launch the app and block until Ctrl-C or SIGTERM; the running job is stopped, waiting ones are marked.
 
@@ -47,7 +66,8 @@ def serve(app: gr.Blocks, engine: Engine, settings: Settings) -> None:
     for number in (signal.SIGINT, signal.SIGTERM):
         signal.signal(number, lambda *_: stop.set())
     try:
-        app.launch(prevent_thread_lock=True, quiet=True, **launch_options(settings))
+        server, _, _ = app.launch(prevent_thread_lock=True, quiet=True, **launch_options(settings))
+        add_health_route(server, engine)
         log.info("Serving %s on http://%s:%d", settings.profile, settings.host, settings.port)
         stop.wait()
     finally:

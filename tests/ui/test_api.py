@@ -5,6 +5,7 @@ from __future__ import annotations
 import json
 import threading
 import time
+import urllib.error
 import urllib.request
 
 import numpy as np
@@ -20,11 +21,15 @@ from magicmirror.serving.fake_engine import FakeJob
 def test_the_endpoints_have_stable_names_and_parameters(connect):
     client, _ = connect()
     endpoints = client.view_api(return_format="dict", print_info=False)["named_endpoints"]
-    assert set(endpoints) == {"/analyze", "/generate", "/cancel", "/health"}
+    assert set(endpoints) == {
+        "/analyze", "/generate", "/image", "/compare", "/film", "/retake", "/forecast", "/status", "/cancel",
+        "/recover", "/history", "/forget", "/health",
+    }  # fmt: skip
     parameters = endpoints["/generate"]["parameters"]
     names = [parameter["parameter_name"] for parameter in parameters]
     assert names == [
         "photos", "prompt", "negative_prompt", "seed", "steps", "guidance", "identity_scale", "faces",
+        "takes", "visitor",
     ]  # fmt: skip
     needed = [parameter["parameter_name"] for parameter in parameters if not parameter["parameter_has_default"]]
     assert needed == ["photos", "prompt"]
@@ -53,7 +58,8 @@ def test_analyze_names_the_photo_of_somebody_else(connect, examples):
 def test_generate_returns_video_and_settings(connect, examples):
     client, engine = connect()
     job = client.submit([handle_file(examples / "man_1.jpg")], "a man smiles", seed=0, steps=6, api_name="/generate")
-    status, video, settings = job.result(timeout=60)
+    status, video, settings, files = job.result(timeout=60)
+    assert len(files) == 1 and status["ranking"] == [0] and status["takes"][0]["level"] == "close"
     assert status["state"] == "done" and status["step"] == status["total"] == 6
     assert "result_path" not in status
     assert settings["seed"] == 0 and settings["num_inference_steps"] == 6
@@ -88,8 +94,8 @@ def test_a_job_is_cancelled_by_its_id(connect, examples):
         time.sleep(0.05)
     job_id = job.outputs()[-1][0]["job_id"]
     assert client.predict(job_id, api_name="/cancel")["job_id"] == job_id
-    status, video, settings = job.result(timeout=10)
-    assert (status["state"], video, settings) == ("cancelled", None, None)
+    status, *rest = job.result(timeout=10)
+    assert status["state"] == "cancelled" and rest == [None, None, None]
     assert not engine.health().running
     with pytest.raises(AppError, match="not known"):
         client.predict("no such job", api_name="/cancel")
@@ -134,6 +140,16 @@ def test_a_full_queue_is_said_so(connect, examples):
         ({"faces": "text"}, "one index for each"),
         ({"faces": ["x"]}, "one index for each"),
         ({"photos": []}, "photo"),
+        ({"photos": "text"}, "have to be uploaded"),
+        ({"photos": 3}, "have to be uploaded"),
+        ({"prompt": 5}, "prompt must be a text"),
+        ({"prompt": None}, "prompt must be a text"),
+        ({"seed": "abc"}, "seed must be a whole number"),
+        ({"seed": True}, "seed must be a whole number"),
+        ({"steps": [1]}, "steps must be a whole number"),
+        ({"guidance": {}}, "guidance must be a number"),
+        ({"takes": 9}, "takes must lie in"),
+        ({"visitor": "short"}, "at least 16 characters"),
     ],
 )
 def test_bad_input_is_refused_with_its_reason(bad_input_client, examples, changes, reason):
@@ -175,14 +191,38 @@ def test_a_file_that_is_no_picture_is_refused(connect, tmp_path):
         client.predict([handle_file(plain)], "a man", api_name="/generate")
 
 
-def test_a_path_of_the_server_is_not_accepted_as_a_photo(launch, examples, tmp_path):
+@pytest.mark.parametrize("photo", ["path", "dotted", "address", "own page", "bare text"])
+def test_nothing_but_an_upload_is_a_photo(launch, examples, tmp_path, photo):
     """Asked over plain HTTP, as no client library would."""
     url, _ = launch()
     secret = tmp_path / "secret.jpg"
     secret.write_bytes((examples / "man_1.jpg").read_bytes())
-    body = {"data": [[{"path": str(secret), "meta": {"_type": "gradio.FileData"}}]]}
-    events = _call(url, "analyze", body)
-    assert "event: error" in events and "faces" not in events
+    paths = {
+        "path": str(secret),
+        "dotted": str(tmp_path / "uploads" / ".." / "secret.jpg"),
+        "address": "http://169.254.169.254/secret.jpg",
+        "own page": url + "config",
+    }
+    value = {"path": paths[photo], "meta": {"_type": "gradio.FileData"}} if photo in paths else str(secret)
+    events = _call(url, "analyze", {"data": [[value]]})
+    assert "event: error" in events and "have to be uploaded" in events
+    assert "secret" not in events and str(tmp_path) not in events
+
+
+def test_too_few_values_are_told_so(launch):
+    url, _ = launch()
+    assert "number, order and types" in _call(url, "generate", {"data": ["x"]})
+
+
+def test_an_upload_over_the_limit_is_refused_before_it_is_stored(launch, tmp_path):
+    url, _ = launch()
+    head = b'--b\r\nContent-Disposition: form-data; name="files"; filename="a.jpg"\r\n\r\n'
+    body = head + b"x" * (21 * 1024 * 1024) + b"\r\n--b--\r\n"
+    call = urllib.request.Request(f"{url}gradio_api/upload", body, {"Content-Type": "multipart/form-data; boundary=b"})
+    with pytest.raises(urllib.error.HTTPError) as caught:
+        urllib.request.urlopen(call, timeout=30)
+    assert caught.value.code == 413
+    assert not any(path.stat().st_size > 1024 for path in (tmp_path / "uploads").rglob("*.jpg"))
 
 
 def test_health_over_plain_http(launch):
@@ -191,6 +231,21 @@ def test_health_over_plain_http(launch):
     assert "event: complete" in events
     answer = json.loads(events.split("data: ")[-1])[0]
     assert answer["ready"] is True and answer["queue_length"] == 0 and answer["profile"] == "fake"
+
+
+def test_a_plain_get_of_health_tells_whether_jobs_are_taken(launch):
+    from fastapi import FastAPI
+    from fastapi.testclient import TestClient
+
+    from magicmirror.ui.launch import add_health_route
+
+    _, engine = launch()
+    server = FastAPI()
+    add_health_route(server, engine)
+    answer = TestClient(server).get("/health")
+    assert answer.status_code == 200 and answer.json()["device"] == "cpu" and answer.json()["queue_length"] == 0
+    engine.close()
+    assert TestClient(server).get("/health").status_code == 503
 
 
 def _call(url, name, body):
