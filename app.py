@@ -5,6 +5,7 @@ from __future__ import annotations
 import logging
 
 from magicmirror.serving.local_engine import LocalEngine
+from magicmirror.serving.zero_gpu import prepare
 from magicmirror.settings import Settings
 from magicmirror.ui.launch import serve
 from magicmirror.ui.page import build_app
@@ -12,6 +13,7 @@ from magicmirror.ui.page import build_app
 
 def main() -> None:
     """Read the settings, build engine and page, launch."""
+    prepare()
     logging.basicConfig(level=logging.INFO, format="%(asctime)s %(levelname)s %(name)s: %(message)s")
     settings = Settings.from_environment()
     engine = LocalEngine.from_settings(settings)

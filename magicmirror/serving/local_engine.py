@@ -69,6 +69,7 @@ class LocalEngine(QueuedEngine):
             draw_mark=mark_from(settings),
             preview_pictures=sorted(EXAMPLES_FOLDER.glob("*.jpg"))[:6] if settings.live_preview else (),
             preview_cache=storage.root,
+            gpu_seconds=settings.gpu_seconds,
         )
         policy = Policy.from_settings(settings)
         return cls(maker, storage, settings.queue_size, settings.max_upload_bytes, warm_up=True, policy=policy)

@@ -5,7 +5,7 @@ from __future__ import annotations
 import logging
 import threading
 import time
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Iterator, Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
@@ -20,6 +20,7 @@ from magicmirror.serving.mark import PROVENANCE, DrawMark
 from magicmirror.serving.motion import measure_motion
 from magicmirror.serving.output import write_output
 from magicmirror.serving.progress import Report
+from magicmirror.serving.zero_gpu import Emit, as_stream, consume, is_zero_gpu, on_gpu
 from magicmirror.types import GeneratedVideo, GenerationRequest, UInt8Array
 
 if TYPE_CHECKING:
@@ -49,6 +50,7 @@ class VideoMaker:
         draw_mark: Puts the visible mark on the frames, after the likeness was measured; ``None`` leaves them alone.
         preview_pictures: Pictures to fit the live preview with; empty for none.
         preview_cache: Folder in which its fit is kept.
+        gpu_seconds: Longest time of one video on a ZeroGPU Space; of no effect elsewhere.
     """
 
     def __init__(
@@ -62,6 +64,7 @@ class VideoMaker:
         draw_mark: DrawMark | None = None,
         preview_pictures: Sequence[Path] = (),
         preview_cache: Path | None = None,
+        gpu_seconds: int = 120,
     ) -> None:
         self.profile = profile
         self.analyzer = analyzer or create_face_analyzer(profile.analyzer, crop_size_px=profile.crop_size_px)
@@ -69,6 +72,7 @@ class VideoMaker:
         self._threads = threads
         self._load = load or _load_pipeline
         self._generate = generate or _generate
+        self._lent = on_gpu(self._stream, gpu_seconds) if is_zero_gpu() else None
         self._draw_mark = draw_mark
         self._preview_pictures = tuple(preview_pictures)
         self._preview_cache = preview_cache
@@ -151,7 +155,7 @@ class VideoMaker:
                 draw(step, total, latents)
             report("denoising", step + 1, total)
 
-        video = self._generate(pipeline, self.profile, request, on_step, should_stop)
+        video = self._sample(request, on_step, should_stop)
         _check_stop(should_stop)
         report("measuring")
         started = time.monotonic()
@@ -171,6 +175,28 @@ class VideoMaker:
             level=likeness_level(likeness, self.analyzer.embedding_size),
             motion=motion,
         )
+
+    def _sample(self, request: GenerationRequest, on_step: OnStep, should_stop: Callable[[], bool]) -> GeneratedVideo:
+        """Run the pipeline here, or on a ZeroGPU Space where a GPU is lent for the call."""
+        if self._lent is None:
+            return self._generate(self._pipeline, self.profile, request, on_step, should_stop)
+
+        def on_event(event: Any) -> None:
+            on_step(*event)
+
+        video: GeneratedVideo = consume(self._lent(request), on_event, should_stop)
+        return video
+
+    def _stream(self, request: GenerationRequest) -> Iterator[tuple[str, Any]]:
+        """Make a video as a stream of steps, in the process that has the GPU; latents come out on the CPU."""
+
+        def call(emit: Emit) -> GeneratedVideo:
+            def on_step(step: int, total: int, latents: Any) -> None:
+                emit((step, total, None if latents is None else latents.detach().float().cpu()))
+
+            return self._generate(self._pipeline, self.profile, request, on_step, lambda: False)
+
+        yield from as_stream(call)
 
     def _preview_drawer(self, pipeline: Any, show: Show | None) -> OnStep | None:
         """Return what turns latents into a small picture and hands it to ``show``."""
