@@ -1,17 +1,42 @@
-"""A real browser on a running app."""
+"""A real browser on running apps: one on a fake engine for all tests, and others where a test needs its own."""
 
 from __future__ import annotations
 
+from dataclasses import dataclass
+from pathlib import Path
+
 import pytest
 
+from magicmirror.serving.fake_engine import FakeEngine
+from magicmirror.serving.storage import ResultStorage
 from magicmirror.settings import Settings
 
-WAIT_MS = 120_000  # on an idle machine everything takes a second or two
+WAIT_MS = 40_000  # on an idle machine everything takes a second or two
 
 
-@pytest.fixture(scope="module")
+class ScriptedEngine(FakeEngine):
+    """A fake engine that is told in the middle how its next jobs go."""
+
+    def play(self, *jobs):
+        self._script.extend(jobs)
+
+
+@dataclass(frozen=True)
+class Studio:
+    """A running app."""
+
+    url: str
+    engine: ScriptedEngine
+    folder: Path
+
+    @property
+    def uploads(self):
+        return self.folder / "uploads"
+
+
+@pytest.fixture(scope="session")
 def browser(chromium):
-    """One headless Chromium for all tests of a file."""
+    """One headless Chromium for all tests."""
     from playwright.sync_api import sync_playwright
 
     flags = ["--no-sandbox", "--disable-gpu", "--disable-background-networking"]
@@ -21,30 +46,73 @@ def browser(chromium):
         opened.close()
 
 
+@pytest.fixture(scope="session")
+def studio(tmp_path_factory):
+    """One app on a fake engine with two waiting places; every test comes to it as new visitors."""
+    folder = tmp_path_factory.mktemp("studio")
+    engine = ScriptedEngine(ResultStorage(folder / "results"), capacity=2)
+    with pytest.MonkeyPatch.context() as patch:
+        app, url = start(engine, folder, patch)
+        yield Studio(url, engine, folder)
+        app.close()
+        engine.close()
+
+
 @pytest.fixture
-def open_page(browser, tmp_path, monkeypatch):
-    """``open_page(engine) -> page`` on an app of its own; everything is closed at the end of the test."""
+def serve(tmp_path, monkeypatch):
+    """``serve(engine) -> url`` of an app of its own; both are closed at the end of the test."""
+    opened = []
+
+    def launch(engine):
+        app, url = start(engine, tmp_path, monkeypatch)
+        opened.append((app, engine))
+        return url
+
+    yield launch
+    for app, engine in opened:
+        app.close()
+        engine.close()
+
+
+@pytest.fixture
+def visit(browser):
+    """``visit(url) -> page`` of a new visitor, ready to use.
+
+    At the end of the test no script has failed on any page, and nothing was fetched from anywhere else.
+    """
+    contexts, asked, errors = [], [], []
+
+    def come(url, **options):
+        context = browser.new_context(accept_downloads=True, **options)
+        contexts.append(context)
+        context.on("request", lambda request: asked.append(request.url))
+        context.on("weberror", lambda error: errors.append(str(error.error)))
+        page = context.new_page()
+        page.set_default_timeout(WAIT_MS)
+        arrive(page, url)
+        return page
+
+    yield come
+    for context in contexts:
+        context.close()
+    outside = [url for url in asked if not url.startswith(("http://127.0.0.1", "data:", "blob:"))]
+    assert errors == [] and outside == []
+
+
+def start(engine, folder, patch):
+    """Launch an app on an engine; returns it and its address."""
     from magicmirror.ui.launch import launch_options
     from magicmirror.ui.page import build_app
 
-    monkeypatch.setenv("GRADIO_TEMP_DIR", str(tmp_path / "uploads"))
-    opened = []
+    patch.setenv("GRADIO_TEMP_DIR", str(folder / "uploads"))
+    settings = Settings(output_dir=folder / "results")
+    app = build_app(engine, settings)
+    chosen = {**launch_options(settings), "server_name": "127.0.0.1", "server_port": None, "quiet": True}
+    _, url, _ = app.launch(prevent_thread_lock=True, **chosen)
+    return app, url
 
-    def start(engine, **context):
-        settings = Settings(output_dir=tmp_path / "results")
-        app = build_app(engine, settings)
-        chosen = {**launch_options(settings), "server_port": None, "quiet": True}
-        _, url, _ = app.launch(prevent_thread_lock=True, **chosen)
-        session = browser.new_context(accept_downloads=True, **context)
-        opened.append((session, app, engine))
-        page = session.new_page()
-        page.set_default_timeout(WAIT_MS)
-        page.goto(url)
-        page.locator("#mm-generate").wait_for()
-        return page
 
-    yield start
-    for session, app, engine in opened:
-        session.close()
-        app.close()
-        engine.close()
+def arrive(page, url):
+    """Go to the page and wait until it knows its visitor."""
+    page.goto(url)
+    page.locator("#mm-history p, #mm-history li").first.wait_for()

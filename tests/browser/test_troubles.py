@@ -1,0 +1,144 @@
+"""The page in a real browser on the fake engine: everything that goes slowly or wrong."""
+
+from __future__ import annotations
+
+import threading
+
+import numpy as np
+import pytest
+
+from magicmirror.media import write_image
+from magicmirror.serving.fake_engine import FakeJob
+from magicmirror.serving.reasons import OUT_OF_MEMORY_MESSAGE
+from magicmirror.types import GenerationRequest
+from magicmirror.ui import words
+
+pytestmark = pytest.mark.browser
+
+PLAYING = "() => document.querySelector('#mm-stage video[data-main]')?.currentTime > 0"
+
+
+@pytest.fixture
+def gate(studio):
+    """An event that the next job waits for; opened at the end of the test, so that nothing waits for ever."""
+    event = threading.Event()
+    studio.engine.play(FakeJob(gate=event))
+    yield event
+    event.set()
+    while studio.engine.health().running:
+        threading.Event().wait(0.05)
+
+
+@pytest.fixture
+def elsewhere(example_references):
+    """A request of somebody who does not use the page."""
+    return GenerationRequest("a man", (example_references["man_1"],), 0, profile="fake")
+
+
+def prepare(page, example=0, prompt="a woman smiles"):
+    page.locator("#mm-examples button").nth(example).click()
+    page.locator("#mm-faces button[aria-pressed=true]").wait_for()
+    page.locator("#mm-consent input").check()
+    page.locator("#mm-prompt textarea").fill(prompt)
+
+
+def status(page, text):
+    page.locator("#mm-status").get_by_text(text).first.wait_for()
+
+
+def test_a_waiting_job_shows_its_place_and_can_be_stopped_and_a_full_queue_says_so(studio, visit, gate, elsewhere):
+    first = studio.engine.submit(elsewhere, "somebody")
+    page, late = visit(studio.url), visit(studio.url)
+    prepare(page)
+    prepare(late)
+    page.locator("#mm-generate").click()
+    status(page, words.QUEUED_NEXT)
+    waiting = studio.engine.submit(elsewhere, "somebody")
+    late.locator("#mm-generate").click()
+    status(late, "waiting places are taken")
+    assert late.locator("#mm-generate").is_enabled()
+    page.locator("#mm-stop").click()
+    status(page, words.CANCELLED)
+    assert studio.engine.status(waiting).queue_position == 1
+    studio.engine.cancel(waiting)
+    gate.set()
+    assert studio.engine.wait(first, studio.engine.status(first).version).state in ("running", "done")
+
+
+def test_stop_ends_a_running_job_and_the_next_one_runs(studio, visit):
+    studio.engine.play(FakeJob(step_s=5))
+    page = visit(studio.url)
+    prepare(page)
+    assert page.locator("#mm-stop").is_disabled()
+    page.locator("#mm-generate").click()
+    page.locator("#mm-status [role=progressbar]").wait_for()
+    page.locator("#mm-stop:not([disabled])").click()
+    status(page, words.CANCELLED)
+    assert not studio.engine.health().running
+    page.locator("#mm-generate:not([disabled])").click()
+    page.wait_for_function(PLAYING)
+
+
+def test_out_of_memory_is_said_plainly_and_the_next_job_runs(studio, visit):
+    studio.engine.play(FakeJob(error=MemoryError("at /secret/place")))
+    page = visit(studio.url)
+    prepare(page)
+    page.locator("#mm-generate").click()
+    status(page, OUT_OF_MEMORY_MESSAGE)
+    text = page.locator("body").inner_text()
+    assert "secret" not in text and "Traceback" not in text
+    page.locator("#mm-generate:not([disabled])").click()
+    page.wait_for_function(PLAYING)
+
+
+def test_a_job_is_found_again_after_a_reload_in_the_middle(studio, visit, gate):
+    page = visit(studio.url)
+    prepare(page, prompt="a woman nods")
+    page.locator("#mm-generate").click()
+    page.locator("#mm-stop:not([disabled])").wait_for()
+    page.reload()
+    page.locator("#mm-stop:not([disabled])").wait_for()
+    page.locator("#mm-status [role=progressbar]").wait_for()
+    assert page.locator("#mm-generate").is_disabled()
+    gate.set()
+    page.wait_for_function(PLAYING)
+    page.locator("#mm-summary").get_by_text("a woman nods").wait_for()
+    page.locator("#mm-history").get_by_text("a woman nods").wait_for()
+
+
+def test_two_users_at_once_get_their_own_videos(studio, visit):
+    studio.engine.play(FakeJob(step_s=0.2))
+    pages = [visit(studio.url), visit(studio.url)]
+    prompts = ["a man nods slowly", "a girl blinks"]
+    for example, (page, prompt) in enumerate(zip(pages, prompts, strict=True)):
+        prepare(page, example, prompt)
+        page.locator("#mm-generate").click()
+    sources = set()
+    for page, prompt in zip(pages, prompts, strict=True):
+        page.wait_for_function(PLAYING)
+        page.locator("#mm-summary").get_by_text(prompt).wait_for()
+        assert page.locator("#mm-history li").count() == 1
+        sources.add(page.locator("#mm-stage video").get_attribute("src"))
+    assert len(sources) == 2
+
+
+def test_what_is_missing_is_said_in_plain_words(studio, visit, examples, tmp_path):
+    page = visit(studio.url)
+    page.locator("#mm-generate").click()
+    status(page, words.NEED_PHOTO)
+    plain = write_image(np.full((128, 128, 3), 90, np.uint8), tmp_path / "plain.png")
+    page.locator("#mm-photos input[type=file]").first.set_input_files(str(plain))
+    page.locator("#mm-faces").get_by_text("No face was found").wait_for()
+    page.locator("#mm-examples button").first.click()
+    page.locator("#mm-faces button[aria-pressed=true]").wait_for()
+    page.locator("#mm-consent input").check()
+    page.locator("#mm-generate").click()
+    status(page, "The prompt is empty.")
+    page.locator("#mm-restore input[type=file]").set_input_files(str(_foreign_mp4(tmp_path)))
+    status(page, "No settings were found in this file.")
+
+
+def _foreign_mp4(folder):
+    path = folder / "holiday.mp4"
+    path.write_bytes(b"not a video at all")
+    return path
