@@ -23,7 +23,7 @@ class JobBoard:
     Args:
         capacity: How many jobs may wait, not counting the running one.
         keep_ended: How many ended jobs stay known; older ones are forgotten, so memory stays flat.
-        on_end: Called once with the record of every job that has ended, in the thread that ended it.
+        on_end: Called once with the record of every job that has ended, before anybody else can see its end.
 
     Raises:
         ConfigError: When a limit is below one.
@@ -95,8 +95,7 @@ class JobBoard:
         with self._changed:
             if self._running == job_id:
                 self._running = None
-            record = self._end(job_id, state, message, result)
-        self._tell(record)
+            self._end(job_id, state, message, result)
 
     def cancel(self, job_id: str) -> JobStatus:
         """End a queued job at once, ask a running one to stop, leave an ended one alone.
@@ -111,12 +110,7 @@ class JobBoard:
                 self._queue.remove(job_id)
                 self._end(job_id, "cancelled", CANCELLED_MESSAGE)
                 self._renumber()
-                ended = record
-            else:
-                ended = None
-        if ended is not None:
-            self._tell(ended)
-        return record.status
+            return record.status
 
     def status(self, job_id: str) -> JobStatus:
         """Return the present status.
@@ -156,13 +150,12 @@ class JobBoard:
         """Refuse new jobs, end the waiting ones, and ask the running one to stop unless it may finish."""
         with self._changed:
             self._closed = True
-            ended = [self._end(job_id, "cancelled", CLOSED_MESSAGE) for job_id in self._queue]
+            for job_id in self._queue:
+                self._end(job_id, "cancelled", CLOSED_MESSAGE)
             self._queue.clear()
             if stop_running and self._running is not None:
                 self._records[self._running].stop.set()
             self._changed.notify_all()
-        for record in ended:
-            self._tell(record)
 
     @property
     def closed(self) -> bool:
@@ -191,10 +184,6 @@ class JobBoard:
         with self._changed:
             return tuple(replace(record) for record in self._records.values() if record.session == session)
 
-    def _tell(self, record: JobRecord) -> None:
-        if self._on_end is not None:
-            self._on_end(record)
-
     def _record(self, job_id: str) -> JobRecord:
         if job_id not in self._records:
             raise JobNotFound("This job is not known (any more).", "Start a new one.")
@@ -210,7 +199,7 @@ class JobBoard:
             if self._records[job_id].status.queue_position != position:
                 self._change(job_id, queue_position=position)
 
-    def _end(self, job_id: str, state: JobState, message: str, result: JobResult | None = None) -> JobRecord:
+    def _end(self, job_id: str, state: JobState, message: str, result: JobResult | None = None) -> None:
         record = self._records[job_id]
         record.request = None
         record.result = result
@@ -225,7 +214,8 @@ class JobBoard:
             result_path=path,
             preview=None,
         )
+        if self._on_end is not None:
+            self._on_end(record)
         self._ended.append(job_id)
         while len(self._ended) > self._keep_ended:
             del self._records[self._ended.popleft()]
-        return record

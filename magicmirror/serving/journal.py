@@ -13,7 +13,8 @@ from pathlib import Path
 from typing import Any
 
 from magicmirror.errors import JobNotFound, MagicMirrorError, VideoError
-from magicmirror.media import complete_file, read_settings, sidecar_path
+from magicmirror.media import read_settings, sidecar_path
+from magicmirror.media.files import hidden_name
 from magicmirror.serving.jobs import HistoryEntry, JobResult, JobState, JobStatus, OrderKind, Take
 from magicmirror.serving.storage import FILE_PREFIX, ResultStorage, remove_job_files
 
@@ -199,9 +200,16 @@ def _read(path: Path) -> dict[str, Any] | None:
 
 
 def _write(path: Path, record: dict[str, Any]) -> None:
-    """Write a record; a disk that is full must not end the job that it is about."""
+    """Write a record; a disk that is full must not end the job that it is about.
+
+    It is moved into place complete, but not flushed to disk: a killed process loses nothing by that, and a power cut
+    no more than the record.
+    """
+    partial = hidden_name(path)
     try:
-        with complete_file(path, VideoError) as partial:
-            partial.write_text(json.dumps(record), encoding="utf-8")
-    except MagicMirrorError as error:
+        partial.write_text(json.dumps(record), encoding="utf-8")
+        os.replace(partial, path)
+    except OSError as error:
         log.warning("The record of a job was not written: %s", error)
+        with suppress(OSError):
+            partial.unlink()

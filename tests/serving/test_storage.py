@@ -81,3 +81,30 @@ def test_an_impossible_folder_is_refused(tmp_path):
     (tmp_path / "file").write_text("")
     with pytest.raises(ConfigError, match="output folder"):
         ResultStorage(tmp_path / "file")
+
+
+def test_the_oldest_go_above_the_total_size_whole_jobs_at_a_time(tmp_path):
+    storage = ResultStorage(tmp_path, max_age_s=0, max_bytes=250)
+    now = time.time()
+    for age, job in enumerate(("newest", "middle", "oldest")):
+        for part in (1, 2):
+            path = storage.video_path("s", job, part)
+            path.write_bytes(b"x" * 50)
+            os.utime(path, (now - 100 * age - part, now - 100 * age - part))
+    assert storage.remove_expired(keep={"oldest"}) == 0  # 200 bytes count, the job that runs does not
+    assert storage.remove_expired() == 2
+    assert sorted(path.name.split(".")[0] for path in tmp_path.glob("*/*")) == [
+        "magicmirror-middle", "magicmirror-middle", "magicmirror-newest", "magicmirror-newest",
+    ]  # fmt: skip
+
+
+def test_one_job_is_removed_with_its_parts_and_no_other(tmp_path):
+    storage = ResultStorage(tmp_path)
+    for job in ("ab", "abc"):
+        for part in (0, 1):
+            storage.video_path("s", job, part).write_bytes(b"x")
+        storage.record_path("s", job).write_text("{}")
+    storage.remove_job("s", "ab", record_too=False)
+    assert len(list(storage.records("s"))) == 2
+    storage.remove_job("s", "ab")
+    assert {path.name.split(".")[0] for path in tmp_path.glob("*/*")} == {"magicmirror-abc"}
