@@ -43,6 +43,28 @@ element.addEventListener('click', (event) => {
 """The button in the header turns the page light or dark, and this browser remembers it."""
 
 
+RADIO_SCRIPT = """
+const repair = () => {
+  const group = document.querySelector('#mm-kind'), choices = group ? [...group.querySelectorAll('input')] : [];
+  if (!choices.length) { setTimeout(repair, 100); return; }
+  const box = choices[0].closest('.wrap'), title = group.querySelector('[data-testid=block-info]');
+  box.setAttribute('role', 'radiogroup');
+  if (title) box.setAttribute('aria-label', title.textContent);
+  group.addEventListener('keydown', (event) => {
+    const step = {ArrowRight: 1, ArrowDown: 1, ArrowLeft: -1, ArrowUp: -1}[event.key];
+    const all = group.querySelectorAll('input');
+    if (!step) return;
+    event.preventDefault();
+    const next = all[([...all].indexOf(document.activeElement) + step + all.length) % all.length];
+    next.focus();
+    next.click();
+  });
+};
+repair();
+"""
+"""Gradio gives every radio button a name of its own, so that arrow keys and screen readers know no group."""
+
+
 def header() -> str:
     """Title, what it is for, and the switch between light and dark."""
     return (

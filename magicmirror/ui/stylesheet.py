@@ -29,6 +29,7 @@ _PAGE = """
 """
 
 _FORM = """
+#mm-photos button input[type=file] { display: none; } /* a control within a control, as Gradio nests them */
 .mm-strip { display: flex; flex-wrap: wrap; gap: .45rem; align-items: flex-start; }
 .mm-strip button { padding: 0; border: 2px solid transparent; border-radius: var(--radius-lg); background: none;
   cursor: pointer; line-height: 0; overflow: hidden; transition: border-color .12s; }

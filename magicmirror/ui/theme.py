@@ -48,6 +48,8 @@ def build_theme() -> gr.themes.Base:
         font_mono=_MONO,
     )
     return theme.set(
+        body_text_color_subdued="*neutral_500",
+        body_text_color_subdued_dark="*neutral_400",
         body_background_fill="*neutral_50",
         body_background_fill_dark="*neutral_950",
         block_background_fill="white",
