@@ -14,9 +14,8 @@ from typing import Any
 
 from magicmirror.errors import JobNotFound, MagicMirrorError, VideoError
 from magicmirror.media import read_settings, sidecar_path
-from magicmirror.media.files import hidden_name
 from magicmirror.serving.jobs import HistoryEntry, JobResult, JobState, JobStatus, OrderKind, Take
-from magicmirror.serving.storage import FILE_PREFIX, ResultStorage, remove_job_files
+from magicmirror.serving.storage import FILE_PREFIX, ResultStorage, remove_job_files, replace_text
 
 log = logging.getLogger(__name__)
 
@@ -200,16 +199,8 @@ def _read(path: Path) -> dict[str, Any] | None:
 
 
 def _write(path: Path, record: dict[str, Any]) -> None:
-    """Write a record; a disk that is full must not end the job that it is about.
-
-    It is moved into place complete, but not flushed to disk: a killed process loses nothing by that, and a power cut
-    no more than the record.
-    """
-    partial = hidden_name(path)
+    """Write a record; a disk that is full must not end the job that it is about."""
     try:
-        partial.write_text(json.dumps(record), encoding="utf-8")
-        os.replace(partial, path)
+        replace_text(path, json.dumps(record))
     except OSError as error:
         log.warning("The record of a job was not written: %s", error)
-        with suppress(OSError):
-            partial.unlink()

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import logging
+import time
 from abc import ABC, abstractmethod
 from collections.abc import Callable
 from contextlib import suppress
@@ -27,6 +28,7 @@ from magicmirror.types import FaceReference, GenerationRequest
 log = logging.getLogger(__name__)
 
 CLOSE_TIMEOUT_S = 30.0
+CLEAN_EVERY_S = 30.0
 
 
 @dataclass(frozen=True)
@@ -76,6 +78,7 @@ class QueuedEngine(ABC):
         self.profile_name = profile_name
         self.policy = policy or Policy()
         self.speed = SpeedBook(storage.root / SPEED_FILE)
+        self._next_cleaning_s = 0.0
         self._journal = JobJournal(storage)
         self._board = JobBoard(capacity, on_end=self._note_end)
         self._worker = JobWorker(self._board, self._run_job, on_start=on_start, on_idle=self._keep_house)
@@ -252,7 +255,11 @@ class QueuedEngine(ABC):
             log.exception("The end of job %s was not noted", status.job_id)
 
     def _keep_house(self) -> None:
-        self.storage.remove_expired(keep=self._board.active())
+        """Remove old files now and then; looking through thousands after every job would slow short jobs down."""
+        now_s = time.monotonic()
+        if now_s >= self._next_cleaning_s:
+            self._next_cleaning_s = now_s + CLEAN_EVERY_S
+            self.storage.remove_expired(keep=self._board.active())
 
 
 def _current(entry: HistoryEntry, record: JobRecord | None) -> HistoryEntry:

@@ -10,8 +10,7 @@ from contextlib import suppress
 from dataclasses import dataclass
 from pathlib import Path
 
-from magicmirror.errors import ConfigError, MagicMirrorError
-from magicmirror.media import complete_file
+from magicmirror.serving.storage import replace_text
 from magicmirror.serving.timing import PartTimes
 
 log = logging.getLogger(__name__)
@@ -103,9 +102,8 @@ class SpeedBook:
             self._speeds[cost.size] = _Speed(step_s, rest_s, cost.cells)
             content = json.dumps({name: vars(speed) for name, speed in self._speeds.items()})
         try:
-            with complete_file(self._path, ConfigError) as partial:
-                partial.write_text(content, encoding="utf-8")
-        except MagicMirrorError as error:
+            replace_text(self._path, content)
+        except OSError as error:
             log.warning("The measured speed was not kept: %s", error)
 
     def seconds(self, costs: Iterable[Cost]) -> tuple[float, bool]:

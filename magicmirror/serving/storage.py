@@ -8,6 +8,7 @@ from __future__ import annotations
 
 import hashlib
 import logging
+import os
 import re
 import shutil
 import time
@@ -18,6 +19,7 @@ from pathlib import Path
 
 from magicmirror.errors import ConfigError
 from magicmirror.media import remove_stale_partials
+from magicmirror.media.files import hidden_name
 
 log = logging.getLogger(__name__)
 
@@ -152,6 +154,24 @@ class ResultStorage:
         """Remove what killed processes left half-written; files of running ones stay."""
         for folder in self._session_folders():
             remove_stale_partials(folder, older_than_s=0.0)
+
+
+def replace_text(path: Path, text: str) -> None:
+    """Write a small file that appears complete or not at all.
+
+    It is not flushed to disk: a killed process loses nothing by that, and a power cut no more than this file.
+
+    Raises:
+        OSError: When it cannot be written; what was there stays.
+    """
+    partial = hidden_name(path)
+    try:
+        partial.write_text(text, encoding="utf-8")
+        os.replace(partial, path)
+    except OSError:
+        with suppress(OSError):
+            partial.unlink()
+        raise
 
 
 def remove_job_files(folder: Path, job_id: str, record_too: bool) -> None:
