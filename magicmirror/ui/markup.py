@@ -43,6 +43,20 @@ element.addEventListener('click', (event) => {
 """The button in the header turns the page light or dark, and this browser remembers it."""
 
 
+UPLOAD_SCRIPT = """
+const repairUpload = () => {
+  for (const inner of document.querySelectorAll('#mm-photos button button:not([inert])')) {
+    inner.inert = true;
+    inner.parentElement.closest('button').addEventListener('click', (event) => {
+      if (!event.target.closest('input')) inner.querySelector('input').click();
+    });
+  }
+};
+new MutationObserver(repairUpload).observe(document.body, {childList: true, subtree: true});
+repairUpload();
+"""
+"""Gradio puts the button that uploads into another button, which screen readers and keyboards cannot tell apart."""
+
 RADIO_SCRIPT = """
 const repair = () => {
   const group = document.querySelector('#mm-kind'), choices = group ? [...group.querySelectorAll('input')] : [];

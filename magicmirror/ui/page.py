@@ -37,6 +37,8 @@ CLEAN_EVERY_S = 600
 BROWSER_KEY = "magicmirror"
 """Name, and key of the obfuscation, of what a browser keeps; fixed, so that it outlives a restart of the server."""
 
+SCRIPTS = markup.THEME_SCRIPT + markup.UPLOAD_SCRIPT + markup.RADIO_SCRIPT
+
 _QUIET: dict[str, Any] = {"api_visibility": "private", "show_progress": "hidden", "concurrency_limit": None}
 
 
@@ -59,7 +61,7 @@ def build_app(engine: Engine, settings: Settings) -> gr.Blocks:
     keep_s = int(settings.retention_hours * 3600) or 10 * 365 * 24 * 3600
     with gr.Blocks(title=words.TITLE, analytics_enabled=False, delete_cache=(CLEAN_EVERY_S, keep_s)) as app:
         browser = gr.BrowserState(None, storage_key=BROWSER_KEY, secret=BROWSER_KEY)
-        gr.HTML(markup.header(), js_on_load=markup.THEME_SCRIPT + markup.RADIO_SCRIPT)
+        gr.HTML(markup.header(), js_on_load=SCRIPTS)
         banner = gr.HTML(elem_id="mm-banner", js_on_load=None)
         with gr.Row(equal_height=False):
             with gr.Column(scale=1, min_width=300):

@@ -3,8 +3,8 @@
 from __future__ import annotations
 
 _PAGE = """
-.gradio-container { max-width: 1120px !important; margin: 0 auto !important; --mm-good: #2c7a4b; --mm-warn: #8a5a00;
-  --mm-bad: #b3372f; }
+.gradio-container { max-width: 1120px !important; width: 100%; margin: 0 auto !important;
+  --mm-good: #2c7a4b; --mm-warn: #8a5a00; --mm-bad: #b3372f; }
 .dark .gradio-container, .gradio-container.dark, .dark { --mm-good: #7fd6a2; --mm-warn: #f0bd62; --mm-bad: #ff9d94; }
 .gradio-container .html-container { padding: 0; }
 .gradio-container footer { opacity: 1; }
@@ -29,7 +29,6 @@ _PAGE = """
 """
 
 _FORM = """
-#mm-photos button input[type=file] { display: none; } /* a control within a control, as Gradio nests them */
 .mm-strip { display: flex; flex-wrap: wrap; gap: .45rem; align-items: flex-start; }
 .mm-strip button { padding: 0; border: 2px solid transparent; border-radius: var(--radius-lg); background: none;
   cursor: pointer; line-height: 0; overflow: hidden; transition: border-color .12s; }
@@ -68,7 +67,7 @@ _RESULT = """
 .mm-stage { position: relative; height: 24rem; max-height: 92vw; display: flex; align-items: center;
   justify-content: center; border: 1px solid var(--border-color-primary); border-radius: var(--radius-lg);
   background: var(--block-background-fill); overflow: hidden; }
-.mm-stage > video, .mm-stage > img { width: 100%; height: 100%; object-fit: contain; }
+.mm-stage > video, .mm-stage > img { position: absolute; inset: 0; width: 100%; height: 100%; object-fit: contain; }
 .mm-empty p { color: var(--body-text-color-subdued); margin: 0; }
 .mm-live img { filter: saturate(.9); }
 .mm-tag { position: absolute; left: .6rem; bottom: .6rem; padding: .1rem .5rem; border-radius: 1rem; font-size: .75rem;
@@ -91,9 +90,9 @@ _RESULT = """
   background: var(--border-color-primary); pointer-events: none; flex: none; }
 .mm-card small { color: var(--body-text-color-subdued); }
 .mm-whole { justify-content: center; }
-.mm-again { width: 100%; font-weight: 400; margin-top: .2rem; font-size: .8rem; padding: .15rem; cursor: pointer; color: inherit;
-  background: none; border: 1px solid var(--border-color-primary); border-radius: var(--radius-md); }
-.mm-history { grid-template-columns: repeat(auto-fill, minmax(15rem, 1fr)); }
+.mm-again { width: 100%; font-weight: 400; margin-top: .2rem; font-size: .8rem; padding: .15rem; cursor: pointer;
+  color: inherit; background: none; border: 1px solid var(--border-color-primary); border-radius: var(--radius-md); }
+.mm-history { grid-template-columns: repeat(auto-fill, minmax(min(15rem, 100%), 1fr)); }
 .mm-history .mm-card { padding-right: 2rem; } .mm-stills { display: flex; gap: 2px; flex: none; }
 .mm-remove { position: absolute; right: .3rem; top: .3rem; width: 1.6rem; height: 1.6rem; border: 0; cursor: pointer;
   border-radius: 50%; background: none; color: var(--body-text-color-subdued); font-size: 1.1rem; line-height: 1; }
