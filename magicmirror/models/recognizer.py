@@ -141,14 +141,29 @@ class DlibFaceRecognizer(nn.Module):
         """
         if images.ndim != 4 or images.shape[1:] != (3, CHIP_SIZE_PX, CHIP_SIZE_PX):
             raise ConfigError(f"Face chips must be (B, 3, {CHIP_SIZE_PX}, {CHIP_SIZE_PX}), got {tuple(images.shape)}.")
+        maps = self.feature_maps(images)
+        embedding: Tensor = self.projection(maps[-1].mean(dim=(2, 3)))
+        return embedding
+
+    def feature_maps(self, images: Tensor) -> list[Tensor]:
+        """Features on the way to the embedding, for a perceptual comparison.
+
+        Args:
+            images: (B, 3, 150, 150) as ``forward`` takes them.
+
+        Returns:
+            The last map of each of the five stages, (B, C, H, W) with C as in ``STAGES``, from 35 px to 3 px a side.
+        """
         features = (images * 255.0 - self.mean) / INPUT_DIVISOR
         # On CPUs this layout saves a quarter of the time in bfloat16.
         features = features.contiguous(memory_format=torch.channels_last)
         features = functional.max_pool2d(functional.relu(self.stem(features)), 3, 2)
+        maps: list[Tensor] = []
         for block in self.blocks:
+            if block.halve:
+                maps.append(features)
             features = block(features)
-        embedding: Tensor = self.projection(features.mean(dim=(2, 3)))
-        return embedding
+        return [*maps, features]
 
     def embed_aligned(self, crops: Tensor, landmarks: Tensor | None = None) -> Tensor:
         """Embed heads that are aligned to the head template.

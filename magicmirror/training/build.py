@@ -19,6 +19,7 @@ from magicmirror.training.batches import identity_batches, tower_batches
 from magicmirror.training.identity_loss import IdentityLoss
 from magicmirror.training.networks import identity_objective, train_only
 from magicmirror.training.parts import BatchSource
+from magicmirror.training.perceptual_loss import PerceptualLoss
 from magicmirror.training.portrait_clips import portrait_batches
 from magicmirror.training.recipes import Recipe
 from magicmirror.training.tower import TowerObjective
@@ -99,19 +100,24 @@ def _pipeline_parts(
     if recipe.objective == "tower":
         objective = TowerObjective(pipeline.image_encoder, pipeline.face_perceiver, pipeline.transformer)
         return objective, tower_batches(pipeline, data, config, allow_incomplete)
-    term = _identity_loss(pipeline, data, allow_incomplete) if config.identity_loss > 0 else None
-    if term is None:
+    if config.identity_loss == 0:
         logger.info("the identity term of section 3.4 is off in this run")
-    return identity_objective(pipeline, config, term), identity_batches(pipeline, data, config, allow_incomplete)
+    objective = identity_objective(pipeline, config, *_recogniser_terms(pipeline, config, data, allow_incomplete))
+    return objective, identity_batches(pipeline, data, config, allow_incomplete)
 
 
-def _identity_loss(pipeline: MagicMirrorPipeline, data: Sequence[Path], allow_incomplete: bool) -> IdentityLoss | None:
-    """The identity term through the pipeline's decoder and dlib's recogniser, where that made the embeddings."""
+def _recogniser_terms(
+    pipeline: MagicMirrorPipeline, config: TrainingConfig, data: Sequence[Path], allow_incomplete: bool
+) -> tuple[IdentityLoss | None, PerceptualLoss | None]:
+    """The terms through the pipeline's decoder and dlib's recogniser, where that made the embeddings."""
+    if config.identity_loss == config.perceptual_loss == 0:
+        return None, None
     if pipeline.identity_perceiver.config.embedding_dim != EMBEDDING_SIZE:
         logger.warning("no differentiable recogniser is known for embeddings of this model (paper.md, decision 7)")
-        return None
+        return None, None
     recognizer = DlibFaceRecognizer.from_dlib_package().to(pipeline.vae.device)
-    return IdentityLoss(pipeline.vae, recognizer.embed_aligned, mean_embedding(data, allow_incomplete))
+    identity = IdentityLoss(pipeline.vae, recognizer.embed_aligned, mean_embedding(data, allow_incomplete))
+    return identity, PerceptualLoss(pipeline.vae, recognizer)
 
 
 def _choose_trained(recipe: Recipe, objective: nn.Module, networks: Networks) -> None:

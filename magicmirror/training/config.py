@@ -50,6 +50,8 @@ class TrainingConfig:
         identity_loss: Weight lambda of the identity term (section 3.4); 0 leaves it out.
         identity_loss_below: Timestep below which the identity term applies, in [0, 1000].
         identity_loss_samples: Samples a step that the identity term looks at, at most; decoding is what it costs.
+        perceptual_loss: Weight of the perceptual term on decoded frames (``perceptual_loss.py``); 0 leaves it out.
+        perceptual_loss_samples: Samples a step that it looks at, at most.
         edge_weight: Of the edge term in the loss of the VAE.
         kl_weight: Of the divergence in the loss of the VAE.
         seed: Of noise, timesteps, dropout and data order.
@@ -88,6 +90,8 @@ class TrainingConfig:
     identity_loss: float = 0.0
     identity_loss_below: int = 500
     identity_loss_samples: int = 8
+    perceptual_loss: float = 0.0
+    perceptual_loss_samples: int = 4
     edge_weight: float = 1.0
     kl_weight: float = 1e-4
     seed: int = 0
@@ -103,9 +107,17 @@ class TrainingConfig:
             self._check(name, getattr(self, name) >= 1, "be at least 1")
         for name in ("learning_rate", "grad_clip"):
             self._check(name, 0 < getattr(self, name) < float("inf"), "be positive")
-        for name in ("warmup_steps", "decay_steps", "micro_batch", "validation_steps", "identity_loss_samples", "seed"):
+        for name in (
+            "warmup_steps",
+            "decay_steps",
+            "micro_batch",
+            "validation_steps",
+            "identity_loss_samples",
+            "perceptual_loss_samples",
+            "seed",
+        ):
             self._check(name, getattr(self, name) >= 0, "not be negative")
-        for name in ("weight_decay", "identity_loss", "edge_weight", "kl_weight"):
+        for name in ("weight_decay", "identity_loss", "perceptual_loss", "edge_weight", "kl_weight"):
             self._check(name, 0 <= getattr(self, name) < float("inf"), "not be negative")
         for name in ("clip_share", "high_noise_share", "drop_all", "drop_identity", "face_loss_share"):
             self._check(name, 0 <= getattr(self, name) <= 1, "lie in [0, 1]")

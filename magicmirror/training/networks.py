@@ -21,6 +21,7 @@ from magicmirror.pipeline.pipeline import MagicMirrorPipeline
 from magicmirror.training.config import TrainingConfig
 from magicmirror.training.identity_loss import IdentityLoss
 from magicmirror.training.objective import IdentityVideoObjective, Rotary
+from magicmirror.training.perceptual_loss import PerceptualLoss
 
 # CogVideoX's schedule. The shift lies between the published 1.0 (5B) and 3.0 (2B): small latents need less noise than
 # large ones to hide a face, but the reference is used where the noise hides it.
@@ -111,7 +112,10 @@ def rotary_of(transformer: MagicMirrorTransformer3DModel) -> Rotary:
 
 
 def identity_objective(
-    pipeline: MagicMirrorPipeline, config: TrainingConfig, identity_loss: IdentityLoss | None = None
+    pipeline: MagicMirrorPipeline,
+    config: TrainingConfig,
+    identity_loss: IdentityLoss | None = None,
+    perceptual_loss: PerceptualLoss | None = None,
 ) -> IdentityVideoObjective:
     """The objective over a pipeline's networks.
 
@@ -119,6 +123,7 @@ def identity_objective(
         pipeline: Its networks are trained in place.
         config: Of the run.
         identity_loss: The identity term, or ``None`` for a run without it.
+        perceptual_loss: The perceptual term, or ``None`` for a run without it.
     """
     length = pipeline.transformer.config.max_text_seq_length
     empty = pipeline.tokenizer("", padding="max_length", max_length=length, return_tensors="pt").input_ids[0]
@@ -134,6 +139,7 @@ def identity_objective(
         config=config,
         rotary=rotary_of(pipeline.transformer),
         identity_loss=identity_loss,
+        perceptual_loss=perceptual_loss,
     )
 
 

@@ -18,6 +18,7 @@ from magicmirror.pipeline.conditioning import encode_faces, fuse_identity
 from magicmirror.training.config import TrainingConfig
 from magicmirror.training.identity_loss import IdentityLoss
 from magicmirror.training.parts import WHOLE, Batch, Part
+from magicmirror.training.perceptual_loss import PerceptualLoss
 from magicmirror.training.tower import clip_pixels
 
 Rotary = Callable[[int, int, int], tuple[Tensor, Tensor] | None]
@@ -40,6 +41,9 @@ class Draws(NamedTuple):
         in_face: (B,) bool; whose loss is taken in the face area alone.
         identity_kept: (B,) bool; which samples the identity term looks at.
         identity_weight: Turns the mean over this part's kept samples into its share of the mean over the step's.
+        frames: (B,) latent frame that the perceptual term looks at.
+        perceptual_kept: (B,) bool; at which samples it looks.
+        perceptual_weight: As ``identity_weight``.
     """
 
     noise: Tensor
@@ -48,6 +52,9 @@ class Draws(NamedTuple):
     in_face: Tensor
     identity_kept: Tensor
     identity_weight: float
+    frames: Tensor
+    perceptual_kept: Tensor
+    perceptual_weight: float
 
 
 def draw_dropout(batch_size: int, config: TrainingConfig, generator: torch.Generator) -> Dropout:
@@ -95,17 +102,30 @@ def draw_step(
     timesteps = draw_timesteps(total, num_timesteps, config, generator)
     dropout = draw_dropout(total, config, generator)
     in_face = torch.rand(total, generator=generator) < config.face_loss_share
-    kept = (timesteps < config.identity_loss_below) & ~dropout.identity
-    kept &= kept.cumsum(0) <= config.identity_loss_samples
-    weight = part.count * int(kept[own].sum()) / max(int(kept.sum()), 1)
+    frames = torch.randint(0, latents.size(1), (total,), generator=generator)
+    identity_kept = _first((timesteps < config.identity_loss_below) & ~dropout.identity, config.identity_loss_samples)
+    perceptual_kept = _first(~dropout.identity, config.perceptual_loss_samples)
     return Draws(
         noise[own].to(device),
         timesteps[own].to(device),
         Dropout(*(which[own].to(device) for which in dropout)),
         in_face[own].to(device),
-        kept[own].to(device),
-        weight,
+        identity_kept[own].to(device),
+        _share(identity_kept, part),
+        frames[own].to(device),
+        perceptual_kept[own].to(device),
+        _share(perceptual_kept, part),
     )
+
+
+def _first(kept: Tensor, count: int) -> Tensor:
+    """Keep the first ``count`` of the kept samples."""
+    return kept & (kept.cumsum(0) <= count)
+
+
+def _share(kept: Tensor, part: Part) -> float:
+    """What turns the mean over a part's kept samples into its share of the mean over the step's."""
+    return part.count * int(kept[part.rows(len(kept))].sum()) / max(int(kept.sum()), 1)
 
 
 class IdentityVideoObjective(nn.Module):
@@ -127,6 +147,7 @@ class IdentityVideoObjective(nn.Module):
         config: Of the run.
         rotary: Rotary table of a latent size (F, H, W); cosines and sines, or ``None`` where the model has none.
         identity_loss: The identity term, or ``None`` where it is off.
+        perceptual_loss: The perceptual term, or ``None`` where it is off.
     """
 
     empty_ids: Tensor
@@ -144,6 +165,7 @@ class IdentityVideoObjective(nn.Module):
         config: TrainingConfig,
         rotary: Rotary,
         identity_loss: IdentityLoss | None = None,
+        perceptual_loss: PerceptualLoss | None = None,
     ) -> None:
         super().__init__()
         self.transformer = transformer
@@ -156,12 +178,12 @@ class IdentityVideoObjective(nn.Module):
         self.config = config
         self.register_buffer("empty_ids", empty_ids, persistent=False)
         # In a tuple, so that the frozen recogniser and decoder are neither trained, averaged nor saved with us.
-        self._identity_loss = (identity_loss,)
+        self._terms = (identity_loss, perceptual_loss)
         self.rotary = lru_cache(rotary)
 
     @property
     def untrained(self) -> tuple[str, ...]:
-        """Parts of parameter names that stay as they are: no loss reaches them, or the run's settings leave them out."""
+        """Patterns of parameter names that stay as they are: out of any loss's reach, or left out by the settings."""
         names = ["image_encoder.*post_layernorm.*"]
         if self.config.branches == "identity":
             names += ["face_perceiver.*"]
@@ -183,8 +205,8 @@ class IdentityVideoObjective(nn.Module):
             part: Which of the step's samples these are.
 
         Returns:
-            ``loss`` to minimise, ``noise`` the plain denoising loss, ``identity`` where the identity term is on. Their
-            means over equal parts are those of the whole step.
+            ``loss`` to minimise, ``noise`` the plain denoising loss, ``identity`` and ``perceptual`` where these terms
+            are on. Their means over equal parts are those of the whole step.
         """
         latents = batch["latents"]
         draws = draw_step(latents, self.scheduler.config.num_train_timesteps, self.config, generator, part)
@@ -196,12 +218,16 @@ class IdentityVideoObjective(nn.Module):
         everywhere = squared.mean((1, 2, 3, 4))
         in_face = _mean_in(squared, batch.get("face_areas"))
         losses = {"noise": everywhere.mean().detach(), "loss": torch.where(draws.in_face, in_face, everywhere).mean()}
-        term = self._identity_loss[0]
-        if term is not None and self.config.identity_loss > 0:
-            clean = self.scheduler.get_velocity(prediction, noisy, draws.timesteps)  # x0 from v, by symmetry of the two
-            losses["identity"] = term(clean, batch["target_embeddings"], draws.identity_kept) * draws.identity_weight
-            losses["loss"] = losses["loss"] + self.config.identity_loss * losses["identity"]
-            losses["identity"] = losses["identity"].detach()
+        clean = self.scheduler.get_velocity(prediction, noisy, draws.timesteps)  # x0 from v, by symmetry of the two
+        identity_loss, perceptual_loss = self._terms
+        if identity_loss is not None and self.config.identity_loss > 0:
+            term = identity_loss(clean, batch["target_embeddings"], draws.identity_kept) * draws.identity_weight
+            losses["loss"] = losses["loss"] + self.config.identity_loss * term
+            losses["identity"] = term.detach()
+        if perceptual_loss is not None and self.config.perceptual_loss > 0:
+            term = perceptual_loss(clean, latents, draws.frames, draws.perceptual_kept) * draws.perceptual_weight
+            losses["loss"] = losses["loss"] + self.config.perceptual_loss * term
+            losses["perceptual"] = term.detach()
         return losses
 
     def _predict(self, batch: Batch, noisy: Tensor, draws: Draws) -> Tensor:

@@ -109,7 +109,7 @@ def joint() -> Recipe:
 
 
 def likeness() -> Recipe:
-    """``joint`` with the identity term of section 3.4, for the last part of training."""
+    """``joint`` with the identity term of section 3.4 and a perceptual term, for the last part of training."""
     config = TrainingConfig(
         name="likeness",
         preset="preview",
@@ -117,18 +117,20 @@ def likeness() -> Recipe:
         learning_rate=4e-4,
         warmup_steps=100,
         decay_steps=2_000,
-        image_batch=16,
-        clip_batch=8,
-        clip_share=0.4,
+        image_batch=12,
+        clip_batch=6,
+        clip_share=0.55,
         high_noise_share=0.6,
-        identity_loss=0.4,
+        identity_loss=0.2,
         identity_loss_below=1000,
-        identity_loss_samples=4,
+        identity_loss_samples=2,
+        perceptual_loss=0.5,
+        perceptual_loss_samples=6,
     )
     return Recipe(
         config,
         ("transformer", "text_encoder", "identity_perceiver", "identity_fusion", "face_perceiver"),
-        "polish with the identity term through decoder and recogniser",
+        "polish with the identity and perceptual terms through decoder and recogniser",
         start="pipeline",
     )
 

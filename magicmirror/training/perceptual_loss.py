@@ -1,0 +1,68 @@
+"""A perceptual term on decoded frames: pixels and features of the recogniser, against the frame that was asked for.
+
+Not in the paper (**D7** in ``docs/paper_map.md``). The identity term alone sharpens the first frame only, and with
+speckles that please the recogniser rather than the eye; this one compares any frame with its own target, so it knows
+pose and light, and early features punish speckles. It is the usual perceptual loss, with the network that is at hand.
+"""
+
+from __future__ import annotations
+
+import torch
+from diffusers import AutoencoderKLCogVideoX
+from torch import Tensor
+from torch.nn import functional
+
+from magicmirror.models.recognizer import DlibFaceRecognizer, chips_from_template
+
+
+class PerceptualLoss:
+    """Decodes one latent frame of some samples, predicted and true, as stills and compares them.
+
+    A later latent frame of the small VAE, decoded as if it were the first, is the picture in its middle (measured:
+    embeddings as near to the portrait as those of the decoded clip), so no clip needs to be decoded.
+
+    Args:
+        vae: Frozen; gradients flow through its decoder.
+        recognizer: Frozen; its features are compared.
+    """
+
+    def __init__(self, vae: AutoencoderKLCogVideoX, recognizer: DlibFaceRecognizer) -> None:
+        self.vae = vae.requires_grad_(False).eval()
+        self.recognizer = recognizer
+
+    def __call__(self, clean: Tensor, latents: Tensor, frames: Tensor, keep: Tensor) -> Tensor:
+        """Mean over kept samples.
+
+        Args:
+            clean: (B, F, C, H, W) predicted clean latents, scaled.
+            latents: (B, F, C, H, W) true ones.
+            frames: (B,) which latent frame of each sample.
+            keep: (B,) bool.
+
+        Returns:
+            Scalar: mean absolute difference of pixels in [-1, 1], plus the mean over the recogniser's stages of the
+            squared difference of features of unit length, in [0, 4]. Zero if nothing is kept.
+        """
+        if not bool(keep.any()):
+            return clean.new_zeros(())
+        rows = keep.nonzero().squeeze(1)
+        predicted = self._decode(clean[rows, frames[rows]])
+        with torch.no_grad():
+            wanted = self._decode(latents[rows, frames[rows]])
+            wanted_maps = self._maps(wanted)
+        distances = [
+            (functional.normalize(map_.float(), dim=1) - functional.normalize(goal.float(), dim=1))
+            .square()
+            .sum(1)
+            .mean()
+            for map_, goal in zip(self._maps(predicted), wanted_maps, strict=True)
+        ]
+        return (predicted - wanted).abs().mean() + torch.stack(distances).mean()
+
+    def _decode(self, latents: Tensor) -> Tensor:
+        """Decode (N, C, H, W) latents as stills, (N, 3, H_px, W_px)."""
+        pixels: Tensor = self.vae.decode(latents.unsqueeze(2) / self.vae.config.scaling_factor).sample
+        return pixels[:, :, 0].float()
+
+    def _maps(self, pixels: Tensor) -> list[Tensor]:
+        return self.recognizer.feature_maps(chips_from_template((pixels / 2 + 0.5).clamp(0, 1)))
