@@ -16,6 +16,7 @@ from magicmirror.errors import ConfigError
 from magicmirror.models.recognizer import EMBEDDING_SIZE, DlibFaceRecognizer
 from magicmirror.pipeline.pipeline import MagicMirrorPipeline
 from magicmirror.training.batches import identity_batches, tower_batches
+from magicmirror.training.config import TrainingConfig
 from magicmirror.training.identity_loss import IdentityLoss
 from magicmirror.training.networks import identity_objective, train_only
 from magicmirror.training.parts import BatchSource
@@ -102,8 +103,9 @@ def _pipeline_parts(
         return objective, tower_batches(pipeline, data, config, allow_incomplete)
     if config.identity_loss == 0:
         logger.info("the identity term of section 3.4 is off in this run")
-    objective = identity_objective(pipeline, config, *_recogniser_terms(pipeline, config, data, allow_incomplete))
-    return objective, identity_batches(pipeline, data, config, allow_incomplete)
+    terms = _recogniser_terms(pipeline, config, data, allow_incomplete)
+    batches = identity_batches(pipeline, data, config, allow_incomplete)
+    return identity_objective(pipeline, config, *terms), batches
 
 
 def _recogniser_terms(
