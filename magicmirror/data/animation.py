@@ -6,6 +6,7 @@ import numpy as np
 
 from magicmirror.data.head_geometry import HeadShape, backward_map, head_shape, move_points
 from magicmirror.data.motion import ClipSpec, PoseTrack, pose_track
+from magicmirror.data.mouth import find_mouth, open_mouth, paint_inside
 from magicmirror.data.style import apply_style
 from magicmirror.errors import ConfigError
 from magicmirror.faces.alignment import EYE_DISTANCE, EYES_X, EYES_Y, head_transform, transform_points
@@ -35,8 +36,8 @@ def render_clip(
         ConfigError: When the picture or the landmarks cannot be used, or the style is unknown.
     """
     canvas, shape = _canvas(image, landmarks, size_px)
-    x, y = backward_map(shape, pose_track(spec.motions, num_frames), size_px)
-    return apply_style(_sample(canvas, x, y, size_px), spec.style, spec.pattern)
+    frames = _render(canvas, shape, pose_track(spec.motions, num_frames), size_px)
+    return apply_style(frames, spec.style, spec.pattern)
 
 
 def reference_view(
@@ -72,12 +73,12 @@ def reference_view(
         pan_y=still.pan_y,
         blink=still.blink,
         smile=np.array([rng.uniform(0.0, 0.8) if rng.random() < 0.3 else 0.0], dtype=np.float32),
+        mouth=np.array([rng.uniform(0.1, 0.5) if rng.random() < 0.15 else 0.0], dtype=np.float32),
     )
     corners = shape.eyes.reshape(1, 4, 2)
     x, y = move_points(shape, corners[..., 0].copy(), corners[..., 1].copy(), track)
     view = _realigned(np.stack([x[0], y[0]], axis=-1), rng)
-    frame = _sample(canvas, *backward_map(shape, track, size_px, view), size_px)[0]
-    return _photograph(frame, rng)
+    return _photograph(_render(canvas, shape, track, size_px, view)[0], rng)
 
 
 def _canvas(image: UInt8Array, landmarks: Float32Array, size_px: int) -> tuple[UInt8Array, HeadShape]:
@@ -98,11 +99,30 @@ def _canvas(image: UInt8Array, landmarks: Float32Array, size_px: int) -> tuple[U
         ratio = np.array([size[0] / width, size[1] / height], dtype=np.float32)
         image = np.asarray(cv2.resize(image, size, interpolation=cv2.INTER_AREA), dtype=np.uint8)
         matrix = head_transform((landmarks + 0.5) * ratio - 0.5, SCHEME, unit)
-    margin = round(CANVAS_MARGIN * unit)
+    margin = _margin(size_px)
     matrix[:, 2] += margin
     side = unit + 2 * margin
     canvas = cv2.warpAffine(image, matrix, (side, side), flags=cv2.INTER_LINEAR, borderMode=cv2.BORDER_REFLECT_101)
     return np.asarray(canvas, dtype=np.uint8), head_shape(template)
+
+
+def _render(
+    canvas: UInt8Array, shape: HeadShape, track: PoseTrack, size_px: int, view: Float32Array | None = None
+) -> UInt8Array:
+    """Render the poses of a head: (F, S, S, 3) uint8 RGB; ``view`` as in ``backward_map``."""
+    x, y = backward_map(shape, track, size_px, view)
+    speaking = np.flatnonzero(track.mouth > 1e-3)
+    if not len(speaking):
+        return _sample(canvas, x, y, size_px)
+    margin = _margin(size_px)
+    mouth = find_mouth(canvas[margin:-margin, margin:-margin], shape.lips)
+    at_rest, gaps = y.copy(), np.zeros_like(y)
+    for index in speaking:
+        y[index], gaps[index] = open_mouth(mouth, x[index], y[index], float(track.mouth[index]))
+    frames = _sample(canvas, x, y, size_px)
+    for index in speaking:
+        frames[index] = paint_inside(frames[index], mouth, gaps[index], at_rest[index])
+    return frames
 
 
 def _sample(canvas: UInt8Array, x: Float32Array, y: Float32Array, size_px: int) -> UInt8Array:
@@ -110,7 +130,7 @@ def _sample(canvas: UInt8Array, x: Float32Array, y: Float32Array, size_px: int) 
     import cv2
 
     unit = round(size_px * CANVAS_OVERSAMPLING)
-    offset = np.float32(round(CANVAS_MARGIN * unit) - 0.5)
+    offset = np.float32(_margin(size_px) - 0.5)
     tall = (x.shape[0] * x.shape[1], x.shape[2])
     frames = cv2.remap(
         canvas,
@@ -120,6 +140,11 @@ def _sample(canvas: UInt8Array, x: Float32Array, y: Float32Array, size_px: int) 
         borderMode=cv2.BORDER_REFLECT_101,
     )
     return np.asarray(frames.reshape(*x.shape, 3), dtype=np.uint8)
+
+
+def _margin(size_px: int) -> int:
+    """Width in px of the canvas around the head crop."""
+    return round(CANVAS_MARGIN * round(size_px * CANVAS_OVERSAMPLING))
 
 
 def _realigned(corners: Float32Array, rng: np.random.Generator) -> Float32Array:

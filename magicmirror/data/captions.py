@@ -10,7 +10,7 @@ from collections.abc import Mapping, Sequence
 
 import numpy as np
 
-from magicmirror.data.caption_phrases import (
+from magicmirror.data.caption_vocabulary import (
     ACTIONS,
     ADVERBS,
     CAMERA,
@@ -38,7 +38,7 @@ LONG_SENTENCE_WORDS = 17
 # Half the way, or another pace, can only be told from a picture for a motion that goes one way.
 PACED = frozenset(
     {"turn_left", "turn_right", "look_up", "look_down", "tilt_left", "tilt_right"}
-    | {"zoom_in", "zoom_out", "pan_left", "pan_right", "smile"}
+    | {"zoom_in", "zoom_out", "pan_left", "pan_right", "smile", "open_mouth"}
 )
 MOTION_WEIGHTS: dict[str, float] = dict.fromkeys(MOTIONS, 1.0) | {"nod": 1.5, "shake": 1.2, "smile": 1.5, "still": 0.7}
 

@@ -41,11 +41,13 @@ class HeadShape:
             ``[-MARGIN, 1 + MARGIN]`` in x and y.
         eyes: (2, 2, 2) corners of the eye on the picture's left and right; outer corner first.
         mouth: (2,) estimated centre of the mouth.
+        lips: (2,) like ``mouth``, but below the nose: the nose of a head that looks aside stands out, the lips do not.
     """
 
     maps: Float32Array
     eyes: Float32Array
     mouth: Float32Array
+    lips: Float32Array
 
 
 def head_shape(landmarks: Float32Array) -> HeadShape:
@@ -74,10 +76,12 @@ def head_shape(landmarks: Float32Array) -> HeadShape:
     roll = (1 - _smoothstep(radius, 1.1, 2.4)) * shoulders
     eyes = np.stack([landmarks[[2, 3]], landmarks[[0, 1]]])
     middle = eyes.mean(axis=(0, 1))
+    mouth = middle + 1.55 * (landmarks[4] - middle)
     return HeadShape(
         maps=np.stack([depth, turn, roll], axis=-1).astype(np.float32),
         eyes=eyes.astype(np.float32),
-        mouth=(middle + 1.55 * (landmarks[4] - middle)).astype(np.float32),
+        mouth=mouth.astype(np.float32),
+        lips=np.array([landmarks[4, 0], mouth[1]], dtype=np.float32),
     )
 
 

@@ -10,6 +10,7 @@ zoom      factor of the camera; above 1 the head grows
 pan       shift of the camera in sides of the picture; positive x moves the camera to the right, so the head goes left
 blink     0 open, 1 closed
 smile     0 as in the photo, 1 full
+mouth     0 as in the photo, 1 wide open
 ========  ==================================================================================
 
 A clip starts at rest (frame 0 is the photo itself), so that name, strength and pace of the motions, which the caption
@@ -50,6 +51,7 @@ class PoseTrack:
     pan_y: Float32Array
     blink: Float32Array
     smile: Float32Array
+    mouth: Float32Array
 
     @property
     def num_frames(self) -> int:
@@ -71,7 +73,7 @@ class MotionCue:
     Args:
         name: One of ``MOTIONS``.
         strength: ``slight`` is half the way.
-        pace: How early a one-way motion arrives; the repeated ones (nod, shake) ignore it.
+        pace: How early a one-way motion arrives; the repeated ones (nod, shake, talk) ignore it.
 
     Raises:
         ConfigError: For an unknown name, strength or pace.
@@ -157,6 +159,13 @@ def _once(time: npt.NDArray[np.float64], arrival: float) -> npt.NDArray[np.float
     return np.asarray(np.cos(0.5 * math.pi * u) ** 0.8, dtype=np.float64)
 
 
+def _syllables(time: npt.NDArray[np.float64], arrival: float) -> npt.NDArray[np.float64]:
+    """Open and close three times, the second time the widest."""
+    del arrival
+    accent = np.select([time < 1 / 3, time < 2 / 3], [0.8, 1.0], 0.65)
+    return np.asarray(accent * np.sin(3 * math.pi * time) ** 2, dtype=np.float64)
+
+
 def _breathe(time: npt.NDArray[np.float64], arrival: float) -> npt.NDArray[np.float64]:
     """Rise and fall slowly."""
     del arrival
@@ -180,6 +189,8 @@ MOTIONS: dict[str, Motion] = {
     "pan_right": Motion({"pan_x": 0.10, "zoom": 0.08}, _arrive, "camera"),
     "blink": Motion({"blink": 1.0}, _once, "face"),
     "smile": Motion({"smile": 1.0}, _arrive, "face"),
+    "open_mouth": Motion({"mouth": 1.0}, _arrive, "face"),
+    "talk": Motion({"mouth": 0.7}, _syllables, "face"),
 }
 
 

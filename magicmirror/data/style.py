@@ -144,6 +144,45 @@ def _light_leak(frames: Float32Array, pattern: int) -> Float32Array:
     return np.asarray(1 - (1 - frames) * (1 - light), dtype=np.float32)
 
 
+def _fog(frames: Float32Array, pattern: int) -> Float32Array:
+    num_frames, height, width = frames.shape[:3]
+    rng = np.random.default_rng([4, pattern])
+    x, y = np.linspace(0, 1, width)[None, None], np.linspace(0, 1, height)[None, :, None]
+    time = (np.arange(num_frames) / 16)[:, None, None]
+    phase = rng.uniform(0, 2 * np.pi, 2)
+    # Two slow waves drift sideways: banks of fog, denser below.
+    waves = np.sin(5 * x - 3 * time + phase[0]) + np.sin(3 * x + 4 * y + 2 * time + phase[1])
+    density = (0.50 + 0.05 * waves + 0.12 * y)[..., None].astype(np.float32)
+    return np.asarray(frames + density * (_colour(0.80, 0.82, 0.84) - frames), dtype=np.float32)
+
+
+def _light_left(frames: Float32Array, pattern: int) -> Float32Array:
+    del pattern
+    ramp = np.linspace(1.25, 0.35, frames.shape[2], dtype=np.float32)
+    return frames * ramp[None, None, :, None]
+
+
+def _light_right(frames: Float32Array, pattern: int) -> Float32Array:
+    return np.asarray(_light_left(frames[:, :, ::-1], pattern)[:, :, ::-1], dtype=np.float32)
+
+
+def _red_light(frames: Float32Array, pattern: int) -> Float32Array:
+    del pattern
+    return (0.5 * frames + 0.5 * _grey(frames)) * _colour(1.12, 0.30, 0.28)
+
+
+def _green_light(frames: Float32Array, pattern: int) -> Float32Array:
+    del pattern
+    return (0.5 * frames + 0.5 * _grey(frames)) * _colour(0.36, 1.08, 0.42)
+
+
+def _spotlight(frames: Float32Array, pattern: int) -> Float32Array:
+    del pattern
+    y, x = np.linspace(-1, 1, frames.shape[1])[:, None], np.linspace(-1, 1, frames.shape[2])[None]
+    outside = np.clip((np.hypot(x, y) - 0.55) / 0.65, 0.0, 1.0)
+    return frames * (1 - 0.92 * outside**2 * (3 - 2 * outside))[..., None].astype(np.float32)
+
+
 def _disc(layer: Float32Array, centre: tuple[float, float], radius: float) -> None:
     """Draw one anti-aliased disc at sub-pixel precision."""
     import cv2
@@ -170,4 +209,10 @@ STYLES: dict[str, Style] = {
     "snow": _snow,
     "rain": _rain,
     "light_leak": _light_leak,
+    "fog": _fog,
+    "light_left": _light_left,
+    "light_right": _light_right,
+    "red_light": _red_light,
+    "green_light": _green_light,
+    "vignette": _spotlight,
 }

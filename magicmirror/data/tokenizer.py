@@ -20,7 +20,7 @@ from typing import Any
 
 import numpy as np
 
-from magicmirror.data.caption_phrases import PERSON_WORDS
+from magicmirror.data.caption_vocabulary import PERSON_WORDS
 from magicmirror.data.captions import sample_clip_spec, sample_image_spec, sample_person_word
 from magicmirror.data.english_words import english_words, word_fragments
 from magicmirror.errors import ConfigError

@@ -1,4 +1,4 @@
-"""Blink, smile and open mouth, measured on the aligned heads of a clip.
+"""Blink, smile, open mouth and talk, measured on the aligned heads of a clip.
 
 No landmark of eyelids or mouth is used: the 68-point model that has them carries a non-commercial licence. The head is
 aligned by its eyes, so the parts of the face stand still and what is left is the expression:
@@ -6,6 +6,7 @@ aligned by its eyes, so the parts of the face stand still and what is left is th
 * *blink*: the skin above the eyes moves down and comes back, while the cheek below them stays. Brightness would not
   do: a lid is lighter than an iris, but bushy brows come down with it, and dark skin is no lighter than eyes.
 * *smile*: the corners of the mouth move apart and up. *Open mouth*: the lower lip moves away from the upper one.
+* *talk*: the lower lip does so and comes back, twice at least.
 
 All motion is optical flow from the first frame (OpenCV's DIS), as lengths in eye distances.
 """
@@ -105,6 +106,28 @@ def mouth_change(flow: Float32Array, mouth: Float32Array) -> tuple[float, float]
     upper, lower = (_motion(late, x, y + dy, 0.02, 0.02)[0] for dy in (UPPER_LIP_Y, LOWER_LIP_Y))
     smile = (right[0] - left[0]) + (upper[1] - (left[1] + right[1]) / 2)
     return float(smile), float(lower[1] - upper[1])
+
+
+def repeated_opening(flow: Float32Array, mouth: Float32Array) -> float:
+    """Measure how far the mouth opens and closes again *twice*: the lesser of the two ways.
+
+    Args:
+        flow: (F, S, S, 2) of ``flow_from_start``.
+        mouth: (2,) middle of the mouth in sides of the crop.
+
+    Returns:
+        In eye distances; near 0 for a mouth that opens once, whether it closes or not.
+    """
+    x, y = float(mouth[0]), float(mouth[1])
+    upper, lower = (_motion(flow, x, y + dy, 0.02, 0.02)[:, 1] for dy in (UPPER_LIP_Y, LOWER_LIP_Y))
+    opening = lower - upper
+    splits = range(2, len(opening) - 2)
+    return max((min(_way_and_back(opening[: m + 1]), _way_and_back(opening[m:])) for m in splits), default=0.0)
+
+
+def _way_and_back(curve: Curve) -> float:
+    """Height of the highest peak above the higher one of the lows before and after it."""
+    return max(float(curve[t] - max(curve[: t + 1].min(), curve[t:].min())) for t in range(len(curve)))
 
 
 def _motion(flow: Float32Array, x: float, y: float, reach_x: float, reach_y: float) -> Curve:

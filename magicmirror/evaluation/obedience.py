@@ -13,7 +13,13 @@ from collections.abc import Iterable
 from dataclasses import dataclass
 from typing import Any
 
-from magicmirror.evaluation.expression import aligned_heads, blink, flow_from_start, mouth_change
+from magicmirror.evaluation.expression import (
+    aligned_heads,
+    blink,
+    flow_from_start,
+    mouth_change,
+    repeated_opening,
+)
 from magicmirror.evaluation.face_track import FaceTrack
 from magicmirror.evaluation.head_motion import HeadMotion, arrival, dip, head_motion, swing
 from magicmirror.types import UInt8Array
@@ -37,6 +43,7 @@ MOTION_LIMITS: dict[str, float] = {
     "blink": 0.015,
     "smile": 0.06,
     "open_mouth": 0.06,
+    "talk": 0.04,
     "still": 0.0,
 }
 """Motion word -> least effect: degrees, logarithm of the growth, picture widths, eye
@@ -53,6 +60,12 @@ STYLE_LIMITS: dict[str, float] = {
     "snow": 0.003,
     "rain": 0.003,
     "light_leak": 0.08,
+    "fog": 0.2,
+    "light_left": 0.35,
+    "light_right": 0.35,
+    "red_light": 0.6,
+    "green_light": 0.4,
+    "vignette": 0.5,
 }
 """Style word -> least effect, in the units of ``style_effects.style_effects``."""
 
@@ -114,6 +127,7 @@ def motion_effects(frames: UInt8Array, track: FaceTrack) -> dict[str, float]:
         "blink": blink(flow),
         "smile": smile,
         "open_mouth": opening,
+        "talk": repeated_opening(flow, mouth),
         "still": _stillness(motion),
     }
 

@@ -30,6 +30,11 @@ class Look:
         chroma: Mean difference between neighbouring colour channels.
         hues: How far the pixels are from one common tint, as a share of the luma.
         glow: Red less blue, upper right less upper left.
+        floor: Luma of the darkest twentieth of the pixels.
+        side: Logarithm of the luma of the left third over that of the right one.
+        red: Logarithm of mean red over the mean of green and blue.
+        green: Logarithm of mean green over the mean of red and blue.
+        corners: Logarithm of the luma of the four corners (a fifth of the side each) over that of the middle.
     """
 
     luma: float
@@ -37,6 +42,11 @@ class Look:
     chroma: float
     hues: float
     glow: float
+    floor: float
+    side: float
+    red: float
+    green: float
+    corners: float
 
 
 @dataclass(frozen=True)
@@ -65,12 +75,21 @@ def measure_look(frames: UInt8Array) -> Look:
     chroma = np.abs(np.diff(values, axis=-1)).mean()
     orange = values[:, : values.shape[1] // 2, :, 0] - values[:, : values.shape[1] // 2, :, 2]
     third = orange.shape[2] // 3
+    fifth_y, fifth_x = luma.shape[1] // 5, luma.shape[2] // 5
+    edges = np.concatenate([luma[:, :fifth_y], luma[:, -fifth_y:]], axis=1)
+    corners = np.concatenate([edges[..., :fifth_x], edges[..., -fifth_x:]], axis=2)
+    middle = luma[:, 2 * fifth_y : -2 * fifth_y, 2 * fifth_x : -2 * fifth_x]
     return Look(
         luma=float(luma.mean()),
-        warmth=float(np.log((mean[0] + 0.02) / (mean[2] + 0.02))),
+        warmth=_log_ratio(mean[0], mean[2]),
         chroma=float(chroma),
         hues=float(hues) / max(float(luma.mean()), 0.02),
         glow=float(orange[:, :, -third:].mean() - orange[:, :, :third].mean()),
+        floor=float(np.percentile(luma, 5)),
+        side=_log_ratio(luma[..., :third].mean(), luma[..., -third:].mean()),
+        red=_log_ratio(mean[0], mean[1:].mean()),
+        green=_log_ratio(mean[1], mean[::2].mean()),
+        corners=_log_ratio(corners.mean(), middle.mean()),
     )
 
 
@@ -126,9 +145,19 @@ def style_effects(look: Look, particles: Particles, reference: Look) -> dict[str
         "snow": 0.0 if streaks else particles.bright,
         "rain": particles.bright if streaks else 0.0,
         "light_leak": look.glow - reference.glow,
+        "fog": look.floor - reference.floor,
+        "light_left": look.side - reference.side,
+        "light_right": reference.side - look.side,
+        "red_light": look.red - reference.red,
+        "green_light": look.green - reference.green,
+        "vignette": reference.corners - look.corners,
     }
 
 
 def reference_look(crop: npt.NDArray[np.uint8]) -> Look:
     """Measure the colours of the (S, S, 3) uint8 RGB reference."""
     return measure_look(crop[None])
+
+
+def _log_ratio(first: float, second: float) -> float:
+    return float(np.log((first + 0.02) / (second + 0.02)))

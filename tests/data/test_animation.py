@@ -98,6 +98,23 @@ def test_smile_lifts_the_corners_of_the_mouth_only(portraits, template_landmarks
     assert np.abs(frames[-1] - frames[0])[:50].max() == 0
 
 
+@pytest.mark.parametrize("name", PEOPLE)
+def test_an_opened_mouth_is_dark_inside_and_moves_nothing_above(portraits, name):
+    frames = clip(portraits, name, "open_mouth").astype(int)
+    change = (frames[-1] - frames[0]).sum(axis=-1)
+    # The inside is much darker than the lips and the chin that it took the place of.
+    assert (change < -90).sum() > 60
+    rows = np.flatnonzero((change < -90).sum(axis=1) > 4)
+    assert rows.min() > 70 and np.median(rows) < 115
+    assert np.abs(change[:70]).max() == 0
+
+
+def test_talking_ends_with_the_mouth_as_it_was(portraits):
+    frames = clip(portraits, "man_2", "talk").astype(int)
+    assert np.array_equal(frames[-1], frames[0])
+    assert np.abs(frames[8] - frames[0]).mean() > 0.5
+
+
 @pytest.mark.parametrize("motions", [("turn_left", "look_up"), ("turn_right", "tilt_right"), ("shake", "zoom_out")])
 def test_map_is_a_true_inverse_without_folds(portraits, template_landmarks, motions):
     for name in PEOPLE:

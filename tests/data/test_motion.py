@@ -10,7 +10,7 @@ from magicmirror.errors import ConfigError
 @pytest.mark.parametrize("name", MOTIONS)
 def test_every_motion_starts_at_rest_and_moves_only_its_own_fields(name):
     track = pose_track((MotionCue(name),), 17)
-    for field in ("yaw", "pitch", "roll", "pan_x", "pan_y", "blink", "smile", "zoom"):
+    for field in ("yaw", "pitch", "roll", "pan_x", "pan_y", "blink", "smile", "mouth", "zoom"):
         values = getattr(track, field)
         rest = 1.0 if field == "zoom" else 0.0
         assert values[0] == pytest.approx(rest, abs=1e-6)
@@ -43,6 +43,15 @@ def test_nod_goes_down_twice_and_shake_goes_to_both_sides():
     assert abs(pitch[8]) < 1e-5 and abs(pitch[16]) < 1e-5
     yaw = pose_track((MotionCue("shake"),), 17).yaw
     assert yaw.min() < -10 and yaw.max() > 10
+
+
+def test_mouth_opens_once_or_three_times():
+    opened = pose_track((MotionCue("open_mouth"),), 17).mouth
+    assert opened[-1] == 1 and np.all(np.diff(opened) >= 0)
+    talking = pose_track((MotionCue("talk"),), 25).mouth
+    peaks = (talking[1:-1] > talking[:-2] + 0.05) & (talking[1:-1] > talking[2:] + 0.05)
+    assert peaks.sum() == 3 and 0.5 < talking.max() <= 0.7
+    np.testing.assert_allclose(talking[[0, 8, 16, 24]], 0, atol=1e-6)
 
 
 def test_two_motions_add_up():

@@ -71,6 +71,21 @@ def test_light_leak_comes_from_the_right(frames):
     assert gain[..., 0].mean() > gain[..., 2].mean()
 
 
+def test_light_comes_from_the_named_side(frames):
+    left, right = (apply_style(frames, style).astype(int) for style in ("light_left", "light_right"))
+    assert left[:, :, :20].mean() > 2 * left[:, :, -20:].mean()
+    assert right[:, :, -20:].mean() > 2 * right[:, :, :20].mean()
+
+
+def test_coloured_lights_fog_and_dark_corners(frames):
+    red, green = (channel_means(apply_style(frames, style)) for style in ("red_light", "green_light"))
+    assert red[0] > 2 * red[1:].max() and green[1] > 1.8 * green[::2].max()
+    fog = apply_style(frames, "fog")
+    assert fog.min() > frames.min() + 40 and fog.std() < 0.7 * frames.std()
+    dark = apply_style(frames, "vignette")
+    assert dark[:, :8, :8].mean() < 0.2 * dark[:, 24:40, 24:40].mean()
+
+
 def test_unknown_style_is_refused(frames):
     with pytest.raises(ConfigError, match="glitter"):
         apply_style(frames, "glitter")

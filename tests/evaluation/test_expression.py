@@ -2,7 +2,7 @@ import cv2
 import numpy as np
 import pytest
 
-from magicmirror.evaluation.expression import aligned_heads, blink, flow_from_start, mouth_change
+from magicmirror.evaluation.expression import aligned_heads, blink, flow_from_start, mouth_change, repeated_opening
 from magicmirror.evaluation.face_track import FaceTrack
 from magicmirror.faces.alignment import EYE_DISTANCE, head_transform, transform_points
 
@@ -73,6 +73,17 @@ def test_a_lip_that_leaves_the_other_is_an_open_mouth(head):
     assert opening > 0.06
     assert abs(smile) < 0.06
     assert mouth_change(flow_from_start(moves[::-1]), head[1])[1] < -0.03
+
+
+def test_a_lip_that_goes_and_comes_back_twice_talks(head):
+    grey, (x, y) = head
+
+    def talk(*extents):
+        return repeated_opening(flow_from_start(clip(grey, extents, [(x, y + 0.06)], [(0.0, 0.04)])), head[1])
+
+    assert talk(0, 0.5, 1, 0.5, 0, 0.5, 1, 0.5, 0) > 0.06
+    assert talk(0, 0, 0.5, 1, 1, 1, 1, 1, 1) < 0.01
+    assert talk(0, 0, 0.5, 1, 1, 1, 0.5, 0, 0) < 0.01
 
 
 def test_heads_of_a_moving_face_are_aligned(example_references):
