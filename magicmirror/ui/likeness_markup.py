@@ -37,7 +37,7 @@ element.addEventListener('click', (event) => {
 def likeness(take: Take) -> str:
     """The average, the curve and the reading of one take."""
     mean = take.mean_likeness
-    score = f'<span class="mm-score">{mean:.2f}</span>' if mean is not None else ""
+    score = f'<span class="mm-score">{mean:.2f}</span>' if mean is not None and take.level != "unseen" else ""
     drawn = len(take.likeness) > 1 and mean is not None
     curve = _curve(take.likeness, _embedding_size(take)) if drawn else ""
     scale = f'<p class="mm-note">{escape(words.LIKENESS_SCALE)}</p>' if drawn else ""

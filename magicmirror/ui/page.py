@@ -68,15 +68,15 @@ def build_app(engine: Engine, settings: Settings) -> gr.Blocks:
                 photo = photo_part(examples)
                 form, prompt = form_part(profile)
             with gr.Column(scale=1, min_width=300, elem_classes="mm-sticky"):
-                result = result_part()
+                result = result_part(profile)
         past = history_part()
         gr.HTML(markup.note(words.CONSENT_NOTE), js_on_load=None)
         add_api(engine)  # before the page's own events, so that the names of the API are free
         _wire_photos(photos, photo, result, browser)
         _wire_form(forms, form, prompt, photo, result, past)
-        _wire_jobs(jobs, forms, form, photo, result, past)
+        _wire_jobs(jobs, forms, form, result, past)
         outputs = _outputs(form, result, past)
-        app.load(photos.arrive, browser, [browser, photo.consent, banner], **_QUIET).then(
+        app.load(photos.arrive, browser, [browser, result.consent, banner], **_QUIET).then(
             jobs.resume, None, outputs, **_QUIET
         )
         app.unload(photos.leave)
@@ -100,7 +100,7 @@ def _wire_photos(handlers: PhotoHandlers, photo: PhotoPart, result: ResultPart, 
     )
     photo.pictures.change(handlers.analyse, photo.pictures, seen, **_QUIET)
     photo.faces.select(handlers.pick, None, seen, **_QUIET)
-    photo.consent.input(handlers.consent, [photo.consent, browser], browser, **_QUIET)
+    result.consent.input(handlers.consent, [result.consent, browser], browser, **_QUIET)
 
 
 def _wire_form(
@@ -111,7 +111,7 @@ def _wire_form(
     result: ResultPart,
     past: HistoryPart,
 ) -> None:
-    changes = (form.prompt, form.kind, form.takes, form.steps, form.guidance, form.identity, photo.faces)
+    changes = (form.prompt, form.kind, form.takes, form.steps, form.guidance, form.identity, photo.faces, past.cards)
     gr.on(
         [component.change for component in changes],
         handlers.adviser(form),
@@ -134,17 +134,16 @@ def _wire_jobs(
     handlers: JobHandlers,
     forms: FormHandlers,
     form: FormPart,
-    photo: PhotoPart,
     result: ResultPart,
     past: HistoryPart,
 ) -> None:
     outputs = _outputs(form, result, past)
-    asked = {*form.inputs, photo.consent}
-    generate = handlers.generator(form, photo.consent)
+    asked = {*form.inputs, result.consent}
+    generate = handlers.generator(form, result.consent)
     gr.on([result.generate.click, form.prompt.submit], generate, asked, outputs, trigger_mode="once", **_QUIET)
     result.another.click(forms.vary_shown, None, [*form.inputs, result.status], **_QUIET).then(
         generate, asked, outputs, **_QUIET
     )
-    result.strip.select(handlers.part_picker(form, photo.consent), asked, outputs, **_QUIET)
+    result.strip.select(handlers.part_picker(form, result.consent), asked, outputs, **_QUIET)
     result.stop.click(handlers.stop, None, result.status, **_QUIET)
     past.cards.select(handlers.open_or_remove, None, outputs, **_QUIET)

@@ -27,7 +27,6 @@ class PhotoPart:
     examples: gr.HTML
     pictures: gr.Gallery
     faces: gr.HTML
-    consent: gr.Checkbox
 
 
 @dataclass(frozen=True)
@@ -47,6 +46,7 @@ class PromptPart:
 class ResultPart:
     """Components of step 3."""
 
+    consent: gr.Checkbox
     forecast: gr.HTML
     generate: gr.Button
     stop: gr.Button
@@ -70,7 +70,7 @@ class HistoryPart:
 
 
 def photo_part(examples: list[Path]) -> PhotoPart:
-    """Photos, faces, example faces and consent."""
+    """Photos, faces and example faces."""
     gr.HTML(markup.step_title(words.PHOTO_STEP) + markup.note(words.PHOTOS_HINT), js_on_load=None)
     pictures = gr.Gallery(
         label=words.PHOTOS_LABEL,
@@ -91,8 +91,7 @@ def photo_part(examples: list[Path]) -> PhotoPart:
     strip = gr.HTML(
         example_strip(examples), js_on_load=markup.PICK_SCRIPT, elem_id="mm-examples", visible=bool(examples)
     )
-    consent = gr.Checkbox(False, label=words.CONSENT_LABEL, info=words.CONSENT_HINT, elem_id="mm-consent")
-    return PhotoPart(strip, pictures, faces, consent)
+    return PhotoPart(strip, pictures, faces)
 
 
 def form_part(profile: Profile) -> tuple[FormPart, PromptPart]:
@@ -128,9 +127,10 @@ def form_part(profile: Profile) -> tuple[FormPart, PromptPart]:
     return form, PromptPart(hint, notes, *helper, chips)
 
 
-def result_part() -> ResultPart:
+def result_part(profile: Profile) -> ResultPart:
     """Buttons, progress, stage, takes, likeness, downloads."""
-    gr.HTML(markup.step_title(words.VIDEO_STEP), js_on_load=None)
+    gr.HTML(markup.step_title(words.VIDEO_STEP) + _profile_note(profile), js_on_load=None)
+    consent = gr.Checkbox(False, label=words.CONSENT_LABEL, info=words.CONSENT_HINT, elem_id="mm-consent")
     with gr.Row():
         generate = gr.Button(words.GENERATE, variant="primary", scale=3, min_width=140, elem_id="mm-generate")
         stop = gr.Button(words.STOP, variant="secondary", scale=1, min_width=90, interactive=False, elem_id="mm-stop")
@@ -145,7 +145,7 @@ def result_part() -> ResultPart:
         reuse = gr.Button(words.USE_SETTINGS, size="md", min_width=110, elem_id="mm-reuse")
         gif = gr.Button(words.DOWNLOAD_GIF, size="md", min_width=70, elem_id="mm-gif")
     return ResultPart(
-        forecast, generate, stop, status, stage, strip, summary, downloads, actions, another, reuse, gif
+        consent, forecast, generate, stop, status, stage, strip, summary, downloads, actions, another, reuse, gif
     )  # fmt: skip
 
 
@@ -157,6 +157,14 @@ def history_part() -> HistoryPart:
         label=words.RESTORE_LABEL, file_types=[".mp4", ".json"], type="filepath", height=120, elem_id="mm-restore"
     )
     return HistoryPart(cards, restore)
+
+
+def _profile_note(profile: Profile) -> str:
+    """What to expect of the preview model; nothing for a full one."""
+    if profile.preset != "preview":
+        return ""
+    shape = profile.shape
+    return markup.note(words.PREVIEW_NOTE.format(width=shape.width_px, seconds=shape.duration_s))
 
 
 def _helper() -> tuple[gr.Dropdown, gr.Dropdown, gr.Dropdown, gr.Button]:

@@ -120,12 +120,15 @@ GENERATE = "Generate"
 STOP = "Stop"
 IDLE = "Add a photo, write a prompt, press Generate."
 READY = "Ready. Press Generate."
+PREVIEW_NOTE = (
+    "This is the small preview model: {width} px, {seconds:.0f} seconds, soft pictures. Some takes fail: try several."
+)
 FORECAST = "Takes about {time} on this machine."
 FORECAST_GUESS = "Takes roughly {time}; the speed of this machine is not measured yet."
 FORECAST_WAIT = "Others are before you: starts in about {time}."
 CONSENT_LABEL = "I may use these photos: the person agreed, or it is me."
 CONSENT_HINT = "Asked once in this browser."
-NEED_CONSENT = "Tick that you may use the photos first (below the faces)."
+NEED_CONSENT = "Tick that you may use the photos first (above Generate)."
 
 STAGE_IDLE = "Your video appears here."
 STAGE_LIVE = "Rough live picture while it is made"
@@ -186,9 +189,9 @@ LIKENESS: Mapping[LikenessLevel, str] = {
     "close": "A close likeness: the recogniser is sure that this is the same person.",
     "same": "Recognisable: the recogniser takes this for the same person.",
     "some": "Some resemblance, but the recogniser would not take this for the same person. "
-    "Try another seed, a larger identity strength or a sharper photo.",
-    "none": "Hardly any resemblance. Try another seed, a larger identity strength or a sharper photo.",
-    "unseen": "In most frames no face was found. Try another seed or a prompt that keeps the face in view.",
+    "Make another, ask for several takes, or use a sharper photo.",
+    "none": "Hardly any resemblance. Make another, ask for several takes, or use a sharper photo.",
+    "unseen": "In most frames no face was found. Make another, or ask for several takes and get the best first.",
 }
 USED_PROMPT = "Prompt"
 USED_SEED = "Seed used"

@@ -73,7 +73,7 @@ def test_the_keyboard_is_enough(studio, visit):
     page.wait_for_function("document.activeElement?.closest('#mm-faces') !== null")  # not lost when it is drawn anew
     page.locator("#mm-consent input").focus()
     page.keyboard.press("Space")
-    page.keyboard.press("Tab")
+    page.locator("#mm-kind input").first.focus()
     page.keyboard.press("ArrowRight")
     page.get_by_text(words.KIND_HINTS["film"]).wait_for()
     page.keyboard.press("ArrowRight")
