@@ -1,6 +1,7 @@
 # Serve the page in a container.
 #   docker build -t magicmirror .                                CPU
 #   docker build -t magicmirror --build-arg VARIANT=cuda .       one CUDA GPU; run with --gpus all
+# The preview weights are inside. Settings are environment variables, see docs/deploy.md.
 # The torch of the default package index carries CUDA and is large. For a small CPU image, name an index that holds
 # CPU-only builds: --build-arg TORCH_INDEX=<url>.
 FROM python:3.11-slim
@@ -37,5 +38,5 @@ ENV HOME=/home/user \
 
 EXPOSE 7860
 HEALTHCHECK --interval=30s --timeout=5s --start-period=120s --retries=3 \
-    CMD ["python", "-c", "import urllib.request as u; u.urlopen('http://127.0.0.1:7860/', timeout=4)"]
+    CMD ["python", "-c", "import urllib.request as u; u.urlopen('http://127.0.0.1:7860/health', timeout=4)"]
 CMD ["python", "app.py"]

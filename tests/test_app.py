@@ -50,6 +50,9 @@ def test_the_page_is_served_even_without_weights_and_ends_on_sigterm(repository,
             time.sleep(0.5)
             health = _health(url)
         assert "weights" in health["message"] and health["profile"] == "preview"
+        assert str(tmp_path) not in health["message"]
+        with pytest.raises(urllib.error.HTTPError, match="503"):
+            urllib.request.urlopen(f"{url}/health", timeout=10)
         process.send_signal(signal.SIGTERM)
         log = process.communicate(timeout=120)[1]
     finally:
