@@ -1,6 +1,6 @@
 """The mouth of a portrait: where its lips meet, how it opens, and what is seen inside.
 
-Landmarks of ``dlib5`` end at the nose, so the seam of the lips is searched in the picture near the place that the head's
+``dlib5`` ends at the nose, so the seam of the lips is searched in the picture near the place that the head's
 shape expects: as a thin dark line (lips closed) or the lower edge of something pale (upper teeth of a smile). An
 opening mouth moves the lower lip and the jaw down, column by column without folds; the gap below the seam is painted.
 Units are those of ``head_geometry``: sides of the aligned head crop.
