@@ -74,6 +74,8 @@ def build_theme() -> gr.themes.Base:
         input_border_color_dark="*neutral_700",
         input_border_color_focus="*primary_500",
         input_border_color_focus_dark="*primary_400",
+        checkbox_border_color="*neutral_400",
+        checkbox_border_color_dark="*neutral_400",
         button_primary_background_fill="*primary_600",
         button_primary_background_fill_hover="*primary_700",
         button_primary_background_fill_dark="*primary_500",
