@@ -41,9 +41,11 @@ class FormHandlers:
         visitors: What is remembered of each page.
         profile: For defaults and the vocabulary.
         jobs: Knows what is shown.
+        max_takes: Most takes that one job may make.
     """
 
-    def __init__(self, engine: Engine, visitors: Visitors, profile: Profile, jobs: JobHandlers) -> None:
+    def __init__(self, engine: Engine, visitors: Visitors, profile: Profile, jobs: JobHandlers, max_takes: int) -> None:
+        self._max_takes = max_takes
         self._engine = engine
         self._visitors = visitors
         self._profile = profile
@@ -71,7 +73,7 @@ class FormHandlers:
     def change_kind(self, kind: OrderKind) -> tuple[str, Any]:
         """Explain what would be made; takes are for videos only."""
         hint = markup.note(words.KIND_HINTS[kind]) if kind in words.KINDS else ""
-        return hint, gr.update(visible=kind == "takes")
+        return hint, gr.update(visible=kind == "takes" and self._max_takes > 1)
 
     def change_randomise(self, randomise: bool) -> Any:
         """A seed that is drawn anew is not for writing into."""

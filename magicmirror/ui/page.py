@@ -57,7 +57,7 @@ def build_app(engine: Engine, settings: Settings) -> gr.Blocks:
     examples = sorted(path for path in EXAMPLES_FOLDER.glob("*.jpg") if path.stem not in GROUP_EXAMPLES)
     photos = PhotoHandlers(engine, visitors, examples)
     jobs = JobHandlers(engine, visitors, profile, settings.retention_hours)
-    forms = FormHandlers(engine, visitors, profile, jobs)
+    forms = FormHandlers(engine, visitors, profile, jobs, settings.max_takes)
     keep_s = int(settings.retention_hours * 3600) or 10 * 365 * 24 * 3600
     with gr.Blocks(title=words.TITLE, analytics_enabled=False, delete_cache=(CLEAN_EVERY_S, keep_s)) as app:
         browser = gr.BrowserState(None, storage_key=BROWSER_KEY, secret=BROWSER_KEY)
@@ -66,7 +66,7 @@ def build_app(engine: Engine, settings: Settings) -> gr.Blocks:
         with gr.Row(equal_height=False):
             with gr.Column(scale=1, min_width=300):
                 photo = photo_part(examples)
-                form, prompt = form_part(profile)
+                form, prompt = form_part(profile, settings.max_takes)
             with gr.Column(scale=1, min_width=300, elem_classes="mm-sticky"):
                 result = result_part(profile)
         past = history_part()

@@ -9,7 +9,6 @@ from typing import Any
 import gradio as gr
 
 from magicmirror.pipeline.profiles import Profile
-from magicmirror.serving.orders import MAX_TAKES
 from magicmirror.serving.prompt_guide import HELPER_MOTIONS, HELPER_PERSONS, HELPER_STYLES
 from magicmirror.ui import markup, result_markup, words
 from magicmirror.ui.face_markup import example_strip, face_picker
@@ -94,8 +93,8 @@ def photo_part(examples: list[Path]) -> PhotoPart:
     return PhotoPart(strip, pictures, faces)
 
 
-def form_part(profile: Profile) -> tuple[FormPart, PromptPart]:
-    """What to make, the prompt with its help, and the numbers."""
+def form_part(profile: Profile, max_takes: int) -> tuple[FormPart, PromptPart]:
+    """What to make, the prompt with its help, and the numbers; takes where more than one is allowed."""
     gr.HTML(markup.step_title(words.PROMPT_STEP), js_on_load=None)
     kinds: list[tuple[str, str]] = [(label, kind) for kind, label in words.KINDS.items()]
     kind = gr.Radio(kinds, value="takes", label=words.KIND_LABEL, elem_id="mm-kind")
@@ -117,7 +116,16 @@ def form_part(profile: Profile) -> tuple[FormPart, PromptPart]:
         seed = gr.Number(
             0, label=words.SEED_LABEL, info=words.SEED_HINT, precision=0, minimum=0, elem_id="mm-seed", min_width=120
         )
-    takes = gr.Slider(1, MAX_TAKES, 1, step=1, label=words.TAKES_LABEL, info=words.TAKES_HINT, elem_id="mm-takes")
+    takes = gr.Slider(
+        1,
+        max(max_takes, 2),
+        1,
+        step=1,
+        label=words.TAKES_LABEL,
+        info=words.TAKES_HINT,
+        elem_id="mm-takes",
+        visible=max_takes > 1,
+    )
     with gr.Accordion(words.ADVANCED_LABEL, open=False):
         identity = _slider(0, 2, 1, 0.05, words.IDENTITY_LABEL, words.IDENTITY_HINT, "mm-identity")
         steps = _slider(1, 100, profile.num_inference_steps, 1, words.STEPS_LABEL, words.STEPS_HINT, "mm-steps")

@@ -68,7 +68,6 @@ HELPER_PERSON = "Person"
 HELPER_MOTION = "Motion"
 HELPER_STYLE = "Style"
 HELPER_USE = "Put into the prompt"
-HELPER_ADD = "Add as a shot"
 MOTIONS: Mapping[str, str] = {
     "smile": "smiles",
     "turn_left": "turns to the left",
@@ -142,14 +141,12 @@ SHOTS_LIST = "Shots of the film"
 WHOLE_FILM = "Whole film"
 RETAKE = "Retake this shot"
 SHOW_TAKE = "Show {name}"
-DOWNLOADS = "Download"
 DOWNLOAD_VIDEO = "Video (mp4)"
 DOWNLOAD_PICTURE = "Picture (png)"
 DOWNLOAD_GIF = "GIF"
 DOWNLOAD_SETTINGS = "Settings"
 MAKE_ANOTHER = "Make another"
 USE_SETTINGS = "Reuse settings"
-AI_MARK = "AI-generated"
 
 QUEUED_NEXT = "Waiting: yours is next."
 QUEUED = "Waiting: place {position} in the queue."

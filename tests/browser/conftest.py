@@ -11,7 +11,7 @@ from magicmirror.serving.fake_engine import FakeEngine
 from magicmirror.serving.storage import ResultStorage
 from magicmirror.settings import Settings
 
-WAIT_MS = 40_000  # on an idle machine everything takes a second or two
+WAIT_MS = 90_000  # on an idle machine everything takes a second or two
 
 
 class ScriptedEngine(FakeEngine):

@@ -79,3 +79,27 @@ def test_the_visitor_unseen_for_longest_makes_room(tmp_path, photos):
     visitors.set_photos("c", photos)
     assert [bool(visitors.photos(session)) for session in ("a", "c")] == [True, True]
     assert visitors.photos("b") == ()
+
+
+def test_results_belong_to_the_browser_and_without_one_to_the_page(tmp_path):
+    visitors = Visitors(tmp_path)
+    assert visitors.owner("page") == "page"
+    visitors.set_owner("page", "secret of the browser")
+    visitors.set_job("page", "job", 2)
+    visitors.set_running("page", "other")
+    assert visitors.owner("page") == "secret of the browser" and visitors.owner("another page") == "another page"
+    assert (visitors.job("page"), visitors.take("page"), visitors.running("page")) == ("job", 2, "other")
+    visitors.set_job("page", "next")
+    assert visitors.take("page") is None and visitors.take("another page") is None
+
+
+def test_only_uploads_are_deleted(tmp_path):
+    uploads, elsewhere = tmp_path / "uploads", tmp_path / "video.mp4"
+    uploads.mkdir()
+    upload = uploads / "video.mp4"
+    for path in (upload, elsewhere):
+        path.write_bytes(b"x")
+    visitors = Visitors(uploads)
+    for path in (upload, elsewhere, uploads / ".." / "video.mp4", uploads / "gone.mp4"):
+        visitors.delete_upload(path)
+    assert not upload.exists() and elsewhere.exists()
