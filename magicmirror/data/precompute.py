@@ -1,18 +1,19 @@
-"""From portraits to shards: latents of rendered clips and stills, captions, and reference views with embeddings.
+"""From records to shards: latents of stills and clips, captions, and reference views with embeddings.
 
-A shard holds a block of portraits and is complete or absent, so a killed run goes on with the missing shards, and any
-number of processes share the work by the remainder of the shard's number. What a portrait gives follows from its path
-and the seed alone.
+One path for portraits, identity pairs and real clips; what each gives is in ``shard_items``. A shard holds a block of
+records and is complete or absent, so a killed run goes on with the missing shards, and any number of processes share
+the work by the remainder of the shard's number. What a record gives follows from its path and the seed alone.
 
-One shard is two files:
+One shard is two files; "portrait" stands for the person of any record:
 
 ``shard-00012.safetensors``
     ``image_latents`` (I, 1, C, H, W) and ``clip_latents`` (K, F, C, H, W) float16, scaled by the VAE's factor;
     ``image_portraits`` (I,) and ``clip_portraits`` (K,) int32, which portrait of the shard a row shows;
-    ``crops`` (P, 1 + R, S, S, 3) uint8 RGB and ``embeddings`` (P, 1 + R, E) float32: view 0 is the portrait itself,
+    ``crops`` (P, 1 + R, S, S, 3) uint8 RGB and ``embeddings`` (P, 1 + R, E) float32: view 0 is the target's own face,
     the others are reference views.
 ``shard-00012.jsonl``
-    One line a row: kind, portrait, caption, motions, style.
+    One line a row, stills before clips: kind, portrait (path), person_id, stratum, caption; motions, style and pattern
+    of animations, paper_set of pairs, start_frame and motion score of real clips.
 """
 
 from __future__ import annotations
@@ -21,7 +22,7 @@ import hashlib
 import json
 import logging
 from collections.abc import Callable, Sequence
-from dataclasses import asdict, dataclass
+from dataclasses import asdict, dataclass, field
 from pathlib import Path
 from typing import Any
 
@@ -30,77 +31,63 @@ import torch
 from safetensors.torch import save_file
 from torch import Tensor
 
-from magicmirror.data.animation import reference_view, render_clip
-from magicmirror.data.captions import sample_clip_spec, sample_image_spec, sample_person_word
 from magicmirror.data.embedding import AlignedEmbedder
-from magicmirror.data.manifest import PortraitRecord
-from magicmirror.data.motion import ClipSpec
+from magicmirror.data.records import Record
+from magicmirror.data.shard_items import ItemSampler, Kind, PrecomputeConfig, Take
 from magicmirror.errors import ConfigError
-from magicmirror.faces.alignment import align_head
-from magicmirror.media import complete_file, load_image
+from magicmirror.media import complete_file
 from magicmirror.types import UInt8Array
+
+__all__ = [
+    "FORMAT_VERSION",
+    "PLAN_FILE",
+    "PrecomputeConfig",
+    "encode_clips",
+    "num_shards",
+    "precompute",
+    "precompute_shard",
+    "shard_path",
+]
 
 logger = logging.getLogger(__name__)
 
 FORMAT_VERSION = 1
 PLAN_FILE = "plan.json"
+_KINDS: tuple[Kind, ...] = ("image", "clip")
 
 
-@dataclass(frozen=True)
-class PrecomputeConfig:
-    """What is made of every portrait.
+@dataclass
+class _Rows:
+    """The rows of one kind in a shard: encoded as soon as a batch is full, so that few frames are held."""
 
-    Args:
-        images_per_portrait: Stills at rest, with a style.
-        clips_per_portrait: Clips.
-        views_per_portrait: Reference views R besides the portrait itself.
-        portraits_per_shard: Portraits of one shard.
-        seed: Of motions, styles, captions and views.
-        num_frames: Pixel frames of a clip.
-        size_px: Side of a frame and of a reference.
-        clip_batch: Clips encoded at once.
-        image_batch: Stills encoded at once.
-        bf16: Encode in bfloat16 autocast.
+    vae: Any
+    batch: int
+    bf16: bool
+    portraits: list[int] = field(default_factory=list)
+    lines: list[dict[str, Any]] = field(default_factory=list)
+    _waiting: list[UInt8Array] = field(default_factory=list)
+    _latents: list[Tensor] = field(default_factory=list)
 
-    Raises:
-        ConfigError: When a number cannot work.
-    """
+    def add(self, portrait: int, take: Take) -> None:
+        self.portraits.append(portrait)
+        self.lines.append(take.line)
+        self._waiting.append(take.frames)
+        if len(self._waiting) == self.batch:
+            self._encode()
 
-    images_per_portrait: int = 4
-    clips_per_portrait: int = 6
-    views_per_portrait: int = 6
-    portraits_per_shard: int = 32
-    seed: int = 0
-    num_frames: int = 17
-    size_px: int = 128
-    clip_batch: int = 4
-    image_batch: int = 16
-    bf16: bool = True
+    def latents(self) -> Tensor:
+        """(rows, F, C, H, W) float16."""
+        if self._waiting:
+            self._encode()
+        return torch.cat(self._latents) if self._latents else torch.zeros(0, 1, 0, 0, 0, dtype=torch.float16)
 
-    def __post_init__(self) -> None:
-        """Refuse values that cannot work."""
-        for name in ("portraits_per_shard", "num_frames", "clip_batch", "image_batch", "views_per_portrait"):
-            if getattr(self, name) < 1:
-                raise ConfigError(f"{name} must be positive, got {getattr(self, name)}.")
-        if min(self.images_per_portrait, self.clips_per_portrait, self.seed) < 0:
-            raise ConfigError("images_per_portrait, clips_per_portrait and seed must not be negative.")
-        if self.num_frames % 4 != 1:
-            raise ConfigError(f"num_frames must be 4 n + 1 for the VAE, got {self.num_frames}.")
-
-
-@dataclass(frozen=True)
-class _Portrait:
-    """All that one portrait gives, before encoding."""
-
-    record: PortraitRecord
-    images: list[ClipSpec]
-    clips: list[ClipSpec]
-    picture: UInt8Array
-    crops: UInt8Array
+    def _encode(self) -> None:
+        self._latents.append(encode_clips(self.vae, np.stack(self._waiting), self.bf16))
+        self._waiting = []
 
 
 def precompute(
-    records: Sequence[PortraitRecord],
+    records: Sequence[Record],
     root: Path,
     out: Path,
     vae: Any,
@@ -113,7 +100,7 @@ def precompute(
     """Compute the missing shards of a worker.
 
     Args:
-        records: All portraits, the same and in the same order for every worker and every call.
+        records: All portraits, pairs or clips, the same and in the same order for every worker and every call.
         root: Where their paths begin.
         out: Folder of the shards.
         vae: ``AutoencoderKLCogVideoX`` in evaluation mode.
@@ -145,7 +132,7 @@ def precompute(
 
 def precompute_shard(
     index: int,
-    records: Sequence[PortraitRecord],
+    records: Sequence[Record],
     root: Path,
     out: Path,
     vae: Any,
@@ -156,7 +143,7 @@ def precompute_shard(
 
     Args:
         index: Number of the shard.
-        records: All portraits.
+        records: All records.
         root: Where their paths begin.
         out: Folder of the shards; it must exist.
         vae: The encoder.
@@ -169,22 +156,26 @@ def precompute_shard(
     path = shard_path(out, index)
     if path.exists():
         return False
-    size = config.portraits_per_shard
-    portraits = [_sample(record, root, config) for record in records[index * size : (index + 1) * size]]
+    sampler = ItemSampler(root, config)
+    batches: dict[Kind, int] = {"image": config.image_batch, "clip": config.clip_batch}
+    rows = {kind: _Rows(vae, batches[kind], config.bf16) for kind in _KINDS}
+    heads = []
+    for number, record in enumerate(_block(records, index, config)):
+        item = sampler.sample(record)
+        heads.append(item.crops)
+        for take in item.takes:
+            rows[take.kind].add(number, take)
     tensors: dict[str, Tensor] = {}
-    lines: list[dict[str, Any]] = []
-    kinds = (("image", 1, config.image_batch), ("clip", config.num_frames, config.clip_batch))
-    for kind, frames, batch in kinds:
-        jobs = [(n, p, spec) for n, p in enumerate(portraits) for spec in (p.images if kind == "image" else p.clips)]
-        tensors[f"{kind}_latents"] = _encode_jobs(jobs, vae, frames, batch, config)
-        tensors[f"{kind}_portraits"] = torch.tensor([number for number, _, _ in jobs], dtype=torch.int32)
-        lines += [_line(kind, portrait.record, spec) for _, portrait, spec in jobs]
-    crops = np.stack([portrait.crops for portrait in portraits])
+    for kind in _KINDS:
+        tensors[f"{kind}_latents"] = rows[kind].latents()
+        tensors[f"{kind}_portraits"] = torch.tensor(rows[kind].portraits, dtype=torch.int32)
+    crops = np.stack(heads)
     tensors["crops"] = torch.from_numpy(crops)
     flat = embedder.embed_aligned(crops.reshape(-1, *crops.shape[2:]))
     tensors["embeddings"] = torch.from_numpy(flat.reshape(*crops.shape[:2], -1).astype(np.float32))
+    text = "".join(json.dumps(line) + "\n" for kind in _KINDS for line in rows[kind].lines)
     with complete_file(path.with_suffix(".jsonl"), ConfigError) as partial:
-        partial.write_text("".join(json.dumps(line) + "\n" for line in lines), encoding="utf-8")
+        partial.write_text(text, encoding="utf-8")
     # The tensors come last: their file means that the shard is complete.
     with complete_file(path, ConfigError) as partial:
         save_file(tensors, partial, metadata={"format_version": str(FORMAT_VERSION)})
@@ -220,46 +211,12 @@ def shard_path(out: Path, index: int) -> Path:
     return out / f"shard-{index:05d}.safetensors"
 
 
-def _sample(record: PortraitRecord, root: Path, config: PrecomputeConfig) -> _Portrait:
-    """Sample what a portrait gives; depends on its path and the seed only."""
-    digest = hashlib.sha256(record.path.encode()).digest()
-    rng = np.random.default_rng([config.seed, int.from_bytes(digest[:8], "little")])
-    picture = load_image(root / record.path)
-    landmarks = record.landmark_array
-    images = [sample_image_spec(rng, sample_person_word(rng, record.group)) for _ in range(config.images_per_portrait)]
-    clips = [sample_clip_spec(rng, sample_person_word(rng, record.group)) for _ in range(config.clips_per_portrait)]
-    crops = [align_head(picture, landmarks, "dlib5", config.size_px)]
-    crops += [reference_view(picture, landmarks, rng, config.size_px) for _ in range(config.views_per_portrait)]
-    return _Portrait(record, images, clips, picture, np.stack(crops))
+def _block(records: Sequence[Record], index: int, config: PrecomputeConfig) -> Sequence[Record]:
+    size = config.portraits_per_shard
+    return records[index * size : (index + 1) * size]
 
 
-def _encode_jobs(
-    jobs: Sequence[tuple[int, _Portrait, ClipSpec]], vae: Any, frames: int, batch: int, config: PrecomputeConfig
-) -> Tensor:
-    """Render and encode in batches: (rows, F, C, H, W) float16."""
-    parts = []
-    for start in range(0, len(jobs), batch):
-        clips = np.stack(
-            [
-                render_clip(portrait.picture, portrait.record.landmark_array, spec, frames, config.size_px)
-                for _, portrait, spec in jobs[start : start + batch]
-            ]
-        )
-        parts.append(encode_clips(vae, clips, config.bf16))
-    return torch.cat(parts) if parts else torch.zeros(0, 1, 0, 0, 0, dtype=torch.float16)
-
-
-def _line(kind: str, record: PortraitRecord, spec: ClipSpec) -> dict[str, Any]:
-    return {
-        "kind": kind,
-        "portrait": record.path,
-        "person_id": record.person_id,
-        "stratum": record.stratum,
-        **asdict(spec),
-    }
-
-
-def _plan(records: Sequence[PortraitRecord], vae: Any, config: PrecomputeConfig) -> dict[str, Any]:
+def _plan(records: Sequence[Record], vae: Any, config: PrecomputeConfig) -> dict[str, Any]:
     """Describe what the shards of a folder depend on."""
     portraits = hashlib.sha256(json.dumps([asdict(record) for record in records]).encode()).hexdigest()
     weights = hashlib.sha256()
@@ -284,6 +241,8 @@ def _check_plan(out: Path, plan: dict[str, Any]) -> None:
             partial.write_text(json.dumps(plan, indent=2) + "\n", encoding="utf-8")
         return
     there = json.loads(path.read_text(encoding="utf-8"))
+    # A folder from before a setting existed was made with what is its default now.
+    there["config"] = asdict(PrecomputeConfig()) | there["config"]
     differing = sorted(key for key in plan if plan[key] != there.get(key))
     if differing:
         raise ConfigError(
