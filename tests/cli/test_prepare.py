@@ -10,9 +10,12 @@ import pytest
 from diffusers import AutoencoderKLCogVideoX
 
 from magicmirror.cli.main import main
+from magicmirror.data.animation import render_clip
 from magicmirror.data.dataset import LatentDataset
-from magicmirror.data.manifest import read_manifest
-from magicmirror.media import write_image
+from magicmirror.data.manifest import read_clips, read_manifest, read_pairs
+from magicmirror.data.motion import ClipSpec, MotionCue
+from magicmirror.media import load_image, write_image, write_video
+from magicmirror.types import GeneratedVideo
 from tests.tiny_training import build_trainable
 
 
@@ -71,6 +74,36 @@ def test_shards_of_a_folder_and_the_same_command_again(prepare, tmp_path):
     # Shards of other settings do not get mixed.
     status, _, err = prepare("--seed", 1)
     assert status == 2 and "another config" in err and err.count("\n") == 1
+
+
+def test_people_and_videos(portraits, vae, examples, example_references, tmp_path, capsys):
+    """Pairs and clips go the same way as portraits, into folders of their own, in the size that is asked for."""
+    videos, output = tmp_path / "videos", tmp_path / "prepared"
+    videos.mkdir()
+    (output / "tokenizer").mkdir(parents=True)
+    picture, landmarks = load_image(examples / "man_1.jpg"), example_references["man_1"].landmarks
+    frames = render_clip(picture, landmarks, ClipSpec((MotionCue("nod"),)), 9, 128)
+    write_video(GeneratedVideo(frames, 8, {}), videos / "male_nods.mp4")
+    (videos / "male_nods.txt").write_text("A man nods.")
+    arguments = ["--pairs", portraits, "--videos", videos, "--vae", vae, "--output", output, "--size", "32x48"]
+    arguments += ["--frames", 5, "--views", 2, "--licence", "CC0 1.0"]
+    status = main(["prepare", *map(str, arguments)])
+    out, err = capsys.readouterr()
+    assert (status, err) == (0, "")
+    assert "2 targets of pairs kept" in out and "1 clips kept, dropped: none" in out
+    assert out.endswith("2 shards computed now\n")
+    assert [record.paper_set for record in read_pairs(output / "pairs.jsonl")] == ["B", "B"]
+    assert [record.licence for record in read_clips(output / "clips.jsonl")] == ["CC0 1.0"]
+    images, clips = LatentDataset([output / "shards-pairs"], "image"), LatentDataset([output / "shards-clips"], "clip")
+    assert images[0]["latents"].shape == (1, 4, 4, 6) and clips[0]["latents"].shape == (2, 4, 4, 6)
+    assert clips[0]["caption"] == "A man img nods." and clips.num_views(0) == 3
+    assert not (output / "shards").exists()
+
+    for extra, reason in ((("--size", "48x32"), "another config"), (("--frames", 6), "4 n")):
+        assert main(["prepare", *map(str, (*arguments[:2], *arguments[4:], *extra))]) == 2
+        assert reason in capsys.readouterr().err
+    assert main(["prepare", "--vae", str(vae), "--output", str(output)]) == 2
+    assert "Name --portraits, --pairs or --videos" in capsys.readouterr().err
 
 
 def test_a_second_worker_needs_the_manifest_and_leaves_the_rest_to_the_first(prepare, tmp_path):

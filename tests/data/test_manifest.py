@@ -7,8 +7,19 @@ import shutil
 import numpy as np
 import pytest
 
-from magicmirror.data.manifest import Origin, parse_record, picture_paths, read_manifest, split_of
+from magicmirror.data.manifest import (
+    Origin,
+    parse_record,
+    picture_paths,
+    read_clips,
+    read_manifest,
+    read_pairs,
+    record_line,
+    split_of,
+    write_manifest,
+)
 from magicmirror.data.portrait_import import build_portrait_manifest
+from magicmirror.data.work_log import WorkLog
 from magicmirror.errors import ConfigError
 from magicmirror.media import write_image
 
@@ -146,3 +157,78 @@ def test_build_refuses_what_it_cannot_do(folder, face_analyzer, tmp_path):
     with pytest.raises(ConfigError, match="no folder"):
         build_portrait_manifest(folder / "absent", face_analyzer, tmp_path / "m.jsonl", ORIGINS)
     assert "notes.txt" not in picture_paths(folder)
+
+
+REFERENCE = {"path": "generated/other.jpg", "landmarks": GOOD["landmarks"], "distance": 0.31}
+PAIR = GOOD | {"paper_set": "C", "caption": "A photo of a woman img.", "references": [REFERENCE]}
+CLIP = {name: GOOD[name] for name in ("source", "licence", "person_id", "group", "stratum", "box", "split")} | {
+    "path": "park/walk.mp4",
+    "start_frame": 30,
+    "end_frame": 90,
+    "fps": 29.97,
+    "caption": "A woman img walks.",
+    "motion": 0.21,
+    "fingerprints": ["00ff", "1", "2"],
+    "faces": [{"frame": 30, "landmarks": GOOD["landmarks"]}, {"frame": 89, "landmarks": GOOD["landmarks"]}],
+}
+
+
+@pytest.mark.parametrize(("read", "line"), [(read_pairs, PAIR), (read_clips, CLIP)])
+def test_pairs_and_clips_make_the_round_trip(tmp_path, read, line):
+    (record,) = read(write_lines(tmp_path / "m.jsonl", line))
+    assert json.loads(record_line(record)) == line
+    write_manifest([record], tmp_path / "again.jsonl")
+    assert read(tmp_path / "again.jsonl", "train") == (record,)
+    assert read(tmp_path / "again.jsonl", "validation") == ()
+    with pytest.raises(ConfigError, match=r"line 2: .*named twice"):
+        read(write_lines(tmp_path / "m.jsonl", line, line))
+
+
+def test_one_video_may_have_many_clips(tmp_path):
+    later = CLIP | {"start_frame": 29}
+    assert len(read_clips(write_lines(tmp_path / "m.jsonl", CLIP, later))) == 2
+
+
+@pytest.mark.parametrize(
+    ("read", "line", "change", "message"),
+    [
+        (read_pairs, PAIR, {"licence": ""}, "licence"),
+        (read_pairs, PAIR, {"paper_set": "D"}, "A, B, C"),
+        (read_pairs, PAIR, {"paper_set": "A"}, "A with 1 references.*A and B have none"),
+        (read_pairs, PAIR, {"references": []}, "C with 0 references"),
+        (read_pairs, PAIR, {"references": 3}, "must be a list"),
+        (read_pairs, PAIR, {"references": [REFERENCE | {"path": GOOD["path"]}]}, "reference of itself"),
+        (read_pairs, PAIR, {"references": [REFERENCE | {"distance": -1}]}, "distance"),
+        (read_pairs, PAIR, {"references": [{"path": "a.jpg"}]}, "missing fields"),
+        (read_pairs, PAIR, {"caption": "A photo of a woman."}, '"img" after the person word'),
+        (read_pairs, PAIR, {"caption": "The img of a tree."}, "names no person"),
+        (read_clips, CLIP, {"end_frame": 30}, "below end_frame"),
+        (read_clips, CLIP, {"fps": 0}, "fps"),
+        (read_clips, CLIP, {"faces": CLIP["faces"][:1]}, "two or more frames"),
+        (read_clips, CLIP, {"faces": CLIP["faces"][::-1]}, "in order"),
+        (read_clips, CLIP, {"end_frame": 60}, r"lie in frames \[30, 60\)"),
+        (read_clips, CLIP, {"fingerprints": ["x"]}, "hexadecimal"),
+        (read_clips, CLIP, {"path": "/walk.mp4"}, "below the root"),
+    ],
+)
+def test_wrong_pairs_and_clips_are_refused_with_line_and_remedy(tmp_path, read, line, change, message):
+    path = write_lines(tmp_path / "m.jsonl", line | {"path": "first"}, line | change)
+    with pytest.raises(ConfigError, match=f"m.jsonl, line 2: .*{message}") as refused:
+        read(path)
+    assert refused.value.remedy
+
+
+def test_log_of_work_survives_half_a_line_and_refuses_other_settings(tmp_path):
+    path = tmp_path / "log"
+    WorkLog(path, {"size": (1, 2)}).add("a", {"kept": 1})
+    with path.open("a") as file:
+        file.write('{"name": "b", "res')
+    log = WorkLog(path, {"size": (1, 2)})
+    assert log.results == {"a": {"kept": 1}}
+    log.add("b", {"kept": 2})
+    assert list(WorkLog(path, {"size": (1, 2)}).results) == ["a", "b"]
+    with pytest.raises(ConfigError, match="begun with another size"):
+        WorkLog(path, {"size": (1, 3)})
+    path.write_text("not a log\n")
+    with pytest.raises(ConfigError, match="is not a log of finished work"):
+        WorkLog(path, {})
