@@ -52,3 +52,12 @@ def make_tiny_vae():
 def tiny_vae():
     """See ``make_tiny_vae``."""
     return make_tiny_vae()
+
+
+@pytest.fixture(scope="session")
+def tools():
+    """What finds and what embeds faces, as importers take them."""
+    from magicmirror.data.embedding import BatchEmbedder
+    from magicmirror.faces.dlib_search import DlibFaceSearch
+
+    return DlibFaceSearch(), BatchEmbedder()

@@ -13,11 +13,10 @@ import numpy as np
 import pytest
 
 from magicmirror.data.animation import reference_view
-from magicmirror.data.embedding import BatchEmbedder
 from magicmirror.data.manifest import Origin, read_pairs
 from magicmirror.data.pair_import import PairRules, build_pair_manifest
 from magicmirror.errors import ConfigError
-from magicmirror.faces.dlib_search import DlibFaceSearch
+from magicmirror.faces.alignment import align_head
 from magicmirror.media import load_image, write_image
 
 ORIGIN = Origin("examples", "see LICENSE.md")
@@ -46,12 +45,12 @@ def people(examples, portraits, tmp_path_factory):
 
 
 @pytest.fixture(scope="module")
-def whole(people, tmp_path_factory):
+def whole(people, tmp_path_factory, tools):
     out = tmp_path_factory.mktemp("whole") / "pairs.jsonl"
-    return out, build_pair_manifest(people, DlibFaceSearch(), BatchEmbedder(), out, ORIGIN)
+    return out, build_pair_manifest(people, *tools, out, ORIGIN)
 
 
-def test_pairs_are_other_pictures_of_the_same_person(whole):
+def test_pairs_are_other_pictures_of_the_same_person(whole, people, tools):
     records = {record.path: record for record in read_pairs(whole[0])}
     assert list(records) == [
         "carl.jpg",
@@ -60,12 +59,26 @@ def test_pairs_are_other_pictures_of_the_same_person(whole):
         "female_ann/d.png",
         "male_bob/only.jpg",
     ]
-    for name, others in (("a.jpg", "c.png d.png"), ("c.png", "d.png a.jpg"), ("d.png", "a.jpg c.png")):
+    # What the recogniser says of the files themselves, in the order of the names that follow.
+    names = ("a.jpg", "c.png", "d.png")
+    crops = []
+    for name in names:
+        picture = load_image(people / "female_ann" / name)
+        crops.append(align_head(picture, tools[0].find(picture)[0].landmarks, "dlib5", 128))
+    embeddings = tools[1].embed_aligned(np.stack(crops))
+    for number, name in enumerate(names):
+        order = [(number + step) % 3 for step in (1, 2)]
+        distances = {names[other]: np.linalg.norm(embeddings[number] - embeddings[other]) for other in order}
+        expected = {f"female_ann/{other}": far for other, far in distances.items() if far <= 0.45}
         record = records[f"female_ann/{name}"]
-        assert [reference.path for reference in record.references] == [f"female_ann/{o}" for o in others.split()]
+        assert {reference.path: reference.distance for reference in record.references} == pytest.approx(
+            expected, abs=1e-3
+        )
+        assert [reference.path for reference in record.references] == list(expected)
         assert all(0.05 < reference.distance <= 0.45 for reference in record.references)
         assert (record.paper_set, record.group, record.stratum) == ("C", "woman", "female")
         assert record.caption == "A photo of a woman img."
+    assert len(records["female_ann/a.jpg"].references) == 2
     assert len({records[f"female_ann/{name}"].split for name in ("a.jpg", "c.png", "d.png")}) == 1
 
 
@@ -90,21 +103,21 @@ def test_single_pictures_are_their_own_reference(whole):
     assert (bob.source, bob.licence) == ("examples", "see LICENSE.md")
 
 
-def test_threshold_and_number_of_references_are_the_given_ones(people, whole, tmp_path):
+def test_threshold_and_number_of_references_are_the_given_ones(people, whole, tmp_path, tools):
     pairs = read_pairs(whole[0])
     distances = sorted({r.distance for record in pairs for r in record.references})
     rules = PairRules(max_distance=distances[0] + 1e-4, max_references=1)
-    report = build_pair_manifest(people, DlibFaceSearch(), BatchEmbedder(), tmp_path / "p.jsonl", ORIGIN, rules)
+    report = build_pair_manifest(people, *tools, tmp_path / "p.jsonl", ORIGIN, rules)
     kept = [record for record in read_pairs(tmp_path / "p.jsonl") if record.paper_set == "C"]
     assert len(kept) == 2 and report.dropped["not the same person"] == 2
     assert {reference.distance for record in kept for reference in record.references} == {distances[0]}
     with pytest.raises(ConfigError, match="begun with another rules"):
-        build_pair_manifest(people, DlibFaceSearch(), BatchEmbedder(), tmp_path / "p.jsonl", ORIGIN)
+        build_pair_manifest(people, *tools, tmp_path / "p.jsonl", ORIGIN)
     with pytest.raises(ConfigError, match="out of range"):
         PairRules(max_distance=0.0)
 
 
-def test_killed_importer_resumes_to_the_same_bytes(people, whole, tmp_path, repository):
+def test_killed_importer_resumes_to_the_same_bytes(people, whole, tmp_path, repository, tools):
     script = tmp_path / "run.py"
     script.write_text(
         textwrap.dedent(
@@ -133,23 +146,23 @@ def test_killed_importer_resumes_to_the_same_bytes(people, whole, tmp_path, repo
     killed = subprocess.run(arguments, env=environment, capture_output=True, check=False, timeout=200)
     assert killed.returncode == -signal.SIGKILL, killed.stderr.decode()
     assert not out.exists()
-    assert build_pair_manifest(people, DlibFaceSearch(), BatchEmbedder(), out, ORIGIN) == whole[1]
+    assert build_pair_manifest(people, *tools, out, ORIGIN) == whole[1]
     assert out.read_bytes() == whole[0].read_bytes()
     log = out.with_name("pairs.jsonl.log")
     assert log.read_bytes() == whole[0].with_name("pairs.jsonl.log").read_bytes()
 
 
-def test_wrong_captions_file_is_refused_with_its_line(people, tmp_path):
+def test_wrong_captions_file_is_refused_with_its_line(people, tmp_path, tools):
     root = tmp_path / "copy"
     shutil.copytree(people / "male_bob", root / "male_bob")
     (root / "captions.jsonl").write_text('{"path": "male_bob/only.jpg", "caption": "A man."}\n{"path": "x"}\n')
     with pytest.raises(ConfigError, match=r'captions.jsonl, line 2: .*Write \{"path"'):
-        build_pair_manifest(root, DlibFaceSearch(), BatchEmbedder(), tmp_path / "p.jsonl", ORIGIN)
+        build_pair_manifest(root, *tools, tmp_path / "p.jsonl", ORIGIN)
     line = {"path": "male_bob/only.jpg", "caption": "A tree.", "licence": "CC0 1.0", "source": "Jo"}
     (root / "captions.jsonl").write_text(json.dumps(line) + "\n")
-    report = build_pair_manifest(root, DlibFaceSearch(), BatchEmbedder(), tmp_path / "p.jsonl", ORIGIN)
+    report = build_pair_manifest(root, *tools, tmp_path / "p.jsonl", ORIGIN)
     assert (report.kept, report.dropped) == (0, {"caption names no person": 1, "several faces": 1})
     (root / "captions.jsonl").write_text(json.dumps(line | {"caption": "A chef smiles."}) + "\n")
-    build_pair_manifest(root, DlibFaceSearch(), BatchEmbedder(), tmp_path / "q.jsonl", ORIGIN)
+    build_pair_manifest(root, *tools, tmp_path / "q.jsonl", ORIGIN)
     (record,) = read_pairs(tmp_path / "q.jsonl")
     assert (record.caption, record.source, record.licence) == ("A chef img smiles.", "Jo", "CC0 1.0")

@@ -14,13 +14,11 @@ import pytest
 
 from magicmirror.data.animation import render_clip
 from magicmirror.data.clip_selection import ClipRules
-from magicmirror.data.embedding import BatchEmbedder
 from magicmirror.data.manifest import Origin, read_clips
 from magicmirror.data.motion import ClipSpec, MotionCue
 from magicmirror.data.shots import CutDetector
 from magicmirror.data.video_import import build_clip_manifest, drop_duplicates
 from magicmirror.errors import ConfigError
-from magicmirror.faces.dlib_search import DlibFaceSearch
 from magicmirror.media import write_video
 from magicmirror.types import GeneratedVideo
 
@@ -65,9 +63,9 @@ def videos(portraits, tmp_path_factory):
 
 
 @pytest.fixture(scope="module")
-def whole(videos, tmp_path_factory):
+def whole(videos, tmp_path_factory, tools):
     out = tmp_path_factory.mktemp("whole") / "clips.jsonl"
-    return out, build_clip_manifest(videos, DlibFaceSearch(), BatchEmbedder(), out, ORIGIN, RULES)
+    return out, build_clip_manifest(videos, *tools, out, ORIGIN, RULES)
 
 
 def test_cut_is_found_at_its_frame(portraits):
@@ -117,7 +115,7 @@ def test_everything_else_is_dropped_with_its_reason(whole):
     assert "z_damaged.mp4" in results["park/z_damaged.mp4"]["error"]
 
 
-def test_rules_decide(videos, portraits, tmp_path):
+def test_rules_decide(videos, portraits, tmp_path, tools):
     root = tmp_path / "one"
     root.mkdir()
     for name in ("a_joined.mp4", "a_joined.txt"):
@@ -129,11 +127,11 @@ def test_rules_decide(videos, portraits, tmp_path):
         (ClipRules(min_s=1.0, min_fps=12.0), "slow frame rate"),
     ):
         out = tmp_path / f"{reason}.jsonl"
-        report = build_clip_manifest(root, DlibFaceSearch(), BatchEmbedder(), out, ORIGIN, rules)
+        report = build_clip_manifest(root, *tools, out, ORIGIN, rules)
         assert (report.kept, set(report.dropped)) == (0, {reason})
         assert read_clips(out) == ()
     with pytest.raises(ConfigError, match="begun with another rules"):
-        build_clip_manifest(root, DlibFaceSearch(), BatchEmbedder(), out, ORIGIN, RULES)
+        build_clip_manifest(root, *tools, out, ORIGIN, RULES)
     with pytest.raises(ConfigError, match="leave no clip"):
         ClipRules(min_s=5.0, max_s=2.0)
 
@@ -143,7 +141,7 @@ def test_only_almost_equal_clips_are_duplicates(whole):
     assert drop_duplicates([first, second, first]) == [first, second]
 
 
-def test_killed_importer_resumes_to_the_same_bytes(videos, whole, tmp_path, repository):
+def test_killed_importer_resumes_to_the_same_bytes(videos, whole, tmp_path, repository, tools):
     script = tmp_path / "run.py"
     script.write_text(
         textwrap.dedent(
@@ -174,6 +172,6 @@ def test_killed_importer_resumes_to_the_same_bytes(videos, whole, tmp_path, repo
     killed = subprocess.run(arguments, env=environment, capture_output=True, check=False, timeout=200)
     assert killed.returncode == -signal.SIGKILL, killed.stderr.decode()
     assert not out.exists()
-    assert build_clip_manifest(videos, DlibFaceSearch(), BatchEmbedder(), out, ORIGIN, RULES) == whole[1]
+    assert build_clip_manifest(videos, *tools, out, ORIGIN, RULES) == whole[1]
     for name in ("clips.jsonl", "clips.jsonl.log"):
         assert out.with_name(name).read_bytes() == whole[0].with_name(name).read_bytes()
