@@ -131,15 +131,13 @@ def _sample(canvas: UInt8Array, x: Float32Array, y: Float32Array, size_px: int) 
 
     unit = round(size_px * CANVAS_OVERSAMPLING)
     offset = np.float32(_margin(size_px) - 0.5)
-    tall = (x.shape[0] * x.shape[1], x.shape[2])
-    frames = cv2.remap(
-        canvas,
-        (x * np.float32(unit) + offset).reshape(tall),
-        (y * np.float32(unit) + offset).reshape(tall),
-        cv2.INTER_LINEAR,
-        borderMode=cv2.BORDER_REFLECT_101,
-    )
-    return np.asarray(frames.reshape(*x.shape, 3), dtype=np.uint8)
+    scale = np.float32(unit)
+    # One frame at a time: OpenCV's maps end at 32,767 px a side.
+    frames = [
+        cv2.remap(canvas, *maps, cv2.INTER_LINEAR, borderMode=cv2.BORDER_REFLECT_101)
+        for maps in zip(x * scale + offset, y * scale + offset, strict=True)
+    ]
+    return np.asarray(np.stack(frames), dtype=np.uint8)
 
 
 def _margin(size_px: int) -> int:

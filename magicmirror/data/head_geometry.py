@@ -100,13 +100,13 @@ def move_points(shape: HeadShape, x: Float32Array, y: Float32Array, track: PoseT
     import cv2
 
     scale, offset = np.float32(MAP_PX), np.float32(MARGIN * MAP_PX - 0.5)
-    flat = (len(x), -1)
-    sampled = cv2.remap(
-        shape.maps,
-        (x * scale + offset).reshape(flat),
-        (y * scale + offset).reshape(flat),
-        cv2.INTER_LINEAR,
-        borderMode=cv2.BORDER_REPLICATE,
+    map_x, map_y = (np.atleast_3d(values * scale + offset) for values in (x, y))
+    # One frame at a time: OpenCV's maps end at 32,767 px a side.
+    sampled = np.stack(
+        [
+            cv2.remap(shape.maps, *maps, cv2.INTER_LINEAR, borderMode=cv2.BORDER_REPLICATE)
+            for maps in zip(map_x, map_y, strict=True)
+        ]
     ).reshape(*x.shape, 3)
     depth, turn, tilt = sampled[..., 0], sampled[..., 1], sampled[..., 2]
     (sin_yaw, cos_yaw), (sin_pitch, cos_pitch), (sin_roll, cos_roll) = (

@@ -101,9 +101,9 @@ def _pipeline_parts(
     if recipe.objective == "tower":
         objective = TowerObjective(pipeline.image_encoder, pipeline.face_perceiver, pipeline.transformer)
         return objective, tower_batches(pipeline, data, config, allow_incomplete)
-    if config.identity_loss == 0:
-        logger.info("the identity term of section 3.4 is off in this run")
     terms = _recogniser_terms(pipeline, config, data, allow_incomplete)
+    if terms[0] is None:
+        logger.info("the identity term of section 3.4 is off in this run")
     batches = identity_batches(pipeline, data, config, allow_incomplete)
     return identity_objective(pipeline, config, *terms), batches
 
@@ -118,8 +118,12 @@ def _recogniser_terms(
         logger.warning("no differentiable recogniser is known for embeddings of this model (paper.md, decision 7)")
         return None, None
     recognizer = DlibFaceRecognizer.from_dlib_package().to(pipeline.vae.device)
-    identity = IdentityLoss(pipeline.vae, recognizer.embed_aligned, mean_embedding(data, allow_incomplete))
-    return identity, PerceptualLoss(pipeline.vae, recognizer)
+    identity, perceptual = None, None
+    if config.identity_loss > 0:
+        identity = IdentityLoss(pipeline.vae, recognizer.embed_aligned, mean_embedding(data, allow_incomplete))
+    if config.perceptual_loss > 0:
+        perceptual = PerceptualLoss(pipeline.vae, recognizer)
+    return identity, perceptual
 
 
 def _choose_trained(recipe: Recipe, objective: nn.Module, networks: Networks) -> None:

@@ -9,6 +9,7 @@ from magicmirror.data.motion import MOTIONS, ClipSpec, MotionCue, PoseTrack, pos
 from magicmirror.errors import ConfigError
 from magicmirror.faces.alignment import align_head, eye_centres
 from magicmirror.faces.similarity import euclidean_distance
+from magicmirror.media import load_image
 
 PEOPLE = ("woman_1", "man_2", "older_man_1")
 
@@ -216,3 +217,14 @@ def test_track_at_rest_is_the_identity():
     grid = ((np.arange(32) + 0.5) / 32).astype(np.float32)
     np.testing.assert_allclose(x, np.broadcast_to(grid, (2, 32, 32)), atol=1e-6)
     np.testing.assert_allclose(y, np.broadcast_to(grid[:, None], (2, 32, 32)), atol=1e-6)
+
+
+def test_a_large_clip_shows_what_a_small_one_shows(examples, example_references):
+    """OpenCV's maps end at 32,767 px a side: nine frames of 480 px have more points than that."""
+    picture, reference = load_image(examples / "man_1.jpg"), example_references["man_1"]
+    large, small = (
+        render_clip(picture, reference.landmarks, ClipSpec((MotionCue("turn_left"),)), 9, side) for side in (480, 120)
+    )
+    assert large.shape == (9, 480, 480, 3)
+    reduced = large.reshape(9, 120, 4, 120, 4, 3).mean((2, 4))
+    assert np.abs(reduced - small).mean() < 4.0

@@ -147,10 +147,12 @@ def test_frozen_parts_work_as_in_inference(shards, tmp_path):
 def test_the_identity_term_is_built_where_it_is_wanted(shards, tmp_path):
     plain = build_trainer(recipe(), [shards], build_trainable(), tmp_path)
     wanted = build_trainer(recipe(identity_loss=0.5), [shards], build_trainable(), tmp_path)
-    assert plain.trained._identity_loss == (None,)
-    (term,) = wanted.trained._identity_loss
+    assert plain.trained._terms == (None, None)
+    term, perceptual = wanted.trained._terms
+    assert perceptual is None
+    torch.testing.assert_close(term.centre, load_file(shards / "shard-00000.safetensors")["embeddings"][:, 0].mean(0))
     assert not any(p.requires_grad for p in term.vae.parameters()) and not term.vae.training
-    assert not [name for name, _ in wanted.trained.named_parameters() if name.startswith(("vae", "_identity"))]
+    assert not [name for name, _ in wanted.trained.named_parameters() if name.startswith(("vae", "_terms"))]
 
 
 def untrained(seed=0):

@@ -203,5 +203,5 @@ def test_embeddings_of_another_recogniser_switch_the_identity_term_off(shards, t
     pipeline = build_pipeline(image_size=32, embedding_size=EMBEDDING)
     with caplog.at_level("INFO", "magicmirror"):
         trainer = build_trainer(small("likeness"), [shards], pipeline, tmp_path)
-    assert trainer.trained._identity_loss == (None,)
+    assert trainer.trained._terms == (None, None)
     assert "no differentiable recogniser" in caplog.text and "identity term of section 3.4 is off" in caplog.text
