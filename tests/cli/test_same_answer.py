@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import asyncio
 import json
 
 import pytest
@@ -43,7 +44,7 @@ def test_the_answer_is_documented_and_the_same_everywhere(
             choose_face(faces)
         assert record["problem"] == str(caught.value)
 
-    assert Api(engine).analyze([str(path)])["photos"] == [record]
+    assert asyncio.run(Api(engine).analyze([str(path)]))["photos"] == [record]
 
     on_page = analyse_photo(engine, path)
     assert (len(on_page.faces), on_page.chosen, on_page.undecided) == (count, chosen, count > 0 and chosen is None)
