@@ -42,7 +42,7 @@ PEOPLE_FILE = "people.json"
 CAPTIONS_FILE = "captions.json"
 VIDEO_FOLDER = "videos"
 STRIP_FOLDER = "strips"
-FORMAT = 1
+FORMAT = 2
 """Raised when a measure changes its meaning, so that old logs are not continued."""
 
 

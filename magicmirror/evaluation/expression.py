@@ -27,6 +27,8 @@ SIDE_PX = 128
 NOSE_TO_MOUTH = {"dlib5": 1.55, "arcface5": 1.9}
 """How many times farther from the eyes the mouth is than the nose."""
 CORNER_X = 0.105
+DARK = 0.4
+"""Share of the luma of the skin below which a pixel counts as the inside of the mouth."""
 UPPER_LIP_Y, LOWER_LIP_Y = -0.04, 0.05
 LID_Y, CHEEK_Y = -0.03, 0.06
 
@@ -106,6 +108,33 @@ def mouth_change(flow: Float32Array, mouth: Float32Array) -> tuple[float, float]
     upper, lower = (_motion(late, x, y + dy, 0.02, 0.02)[0] for dy in (UPPER_LIP_Y, LOWER_LIP_Y))
     smile = (right[0] - left[0]) + (upper[1] - (left[1] + right[1]) / 2)
     return float(smile), float(lower[1] - upper[1])
+
+
+def dark_opening(heads: UInt8Array, mouth: Float32Array) -> Curve:
+    """Measure how high the dark inside of the mouth is, against the start of the clip.
+
+    Flow loses lips that part widely: there is nothing at the start that the inside of the mouth could have come from.
+
+    Args:
+        heads: (F, S, S) uint8 luma of ``aligned_heads``.
+        mouth: (2,) middle of the mouth in sides of the crop.
+
+    Returns:
+        (F,) in eye distances: mean height of what is darker than ``DARK`` of the surrounding skin, over the columns in
+        the middle of the mouth.
+    """
+    side = heads.shape[-1]
+    x, y = float(mouth[0]), float(mouth[1])
+    around = heads[:, _pixels(y - 0.12, y + 0.17, side), _pixels(x - 0.14, x + 0.14, side)]
+    skin = np.percentile(around.reshape(len(heads), -1), 75, axis=1)
+    column = heads[:, _pixels(y - 0.05, y + 0.17, side), _pixels(x - 0.03, x + 0.03, side)]
+    height = (column < DARK * skin[:, None, None]).sum(axis=1).mean(axis=1) / side / EYE_DISTANCE
+    return np.asarray(height - height[0], dtype=np.float64)
+
+
+def _pixels(start: float, stop: float, side: int) -> slice:
+    """Rows or columns between two places in sides of the crop."""
+    return slice(max(0, round(start * side)), min(side, round(stop * side)))
 
 
 def repeated_opening(flow: Float32Array, mouth: Float32Array) -> float:

@@ -16,6 +16,7 @@ from typing import Any
 from magicmirror.evaluation.expression import (
     aligned_heads,
     blink,
+    dark_opening,
     flow_from_start,
     mouth_change,
     repeated_opening,
@@ -109,6 +110,8 @@ def motion_effects(frames: UInt8Array, track: FaceTrack) -> dict[str, float]:
     heads, mouth = aligned_heads(frames, track)
     flow = flow_from_start(heads)
     smile, opening = mouth_change(flow, mouth)
+    dark = dark_opening(heads, mouth)
+    opening = max(opening, float(dark[-max(1, len(dark) // 4) :].mean()))
     yaw, pitch, roll = arrival(motion.yaw), arrival(motion.pitch), arrival(motion.roll)
     zoom, pan = arrival(motion.zoom), arrival(motion.pan)
     return {

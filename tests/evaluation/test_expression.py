@@ -2,7 +2,14 @@ import cv2
 import numpy as np
 import pytest
 
-from magicmirror.evaluation.expression import aligned_heads, blink, flow_from_start, mouth_change, repeated_opening
+from magicmirror.evaluation.expression import (
+    aligned_heads,
+    blink,
+    dark_opening,
+    flow_from_start,
+    mouth_change,
+    repeated_opening,
+)
 from magicmirror.evaluation.face_track import FaceTrack
 from magicmirror.faces.alignment import EYE_DISTANCE, head_transform, transform_points
 
@@ -99,3 +106,15 @@ def test_heads_of_a_moving_face_are_aligned(example_references):
     inner = (slice(24, -24), slice(24, -24))
     assert np.abs(heads[0][inner].astype(int) - heads[5][inner]).mean() < 3
     assert mouth[0] == pytest.approx(0.5, abs=0.05) and 0.65 < mouth[1] < 0.85
+
+
+def test_dark_opening_is_the_height_of_the_dark_inside_against_the_start():
+    """A skin of 180 with a dark rectangle of 0, 4 and 8 rows at the mouth of a head of 128 px."""
+    heads = np.full((3, 128, 128), 180, dtype=np.uint8)
+    for frame, rows in enumerate((0, 4, 8)):
+        heads[frame, 90 : 90 + rows, 50:78] = 30
+    dark = dark_opening(heads, np.array([0.5, 0.7], dtype=np.float32))
+    np.testing.assert_allclose(dark, np.array([0, 4, 8]) / 128 / 0.27, atol=1e-6)
+    # A night over all of it opens no mouth.
+    night = (np.full((2, 128, 128), 180) * np.array([1.0, 0.2])[:, None, None]).astype(np.uint8)
+    np.testing.assert_allclose(dark_opening(night, np.array([0.5, 0.7], dtype=np.float32)), 0.0)
