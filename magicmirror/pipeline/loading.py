@@ -7,7 +7,7 @@ import time
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from pathlib import Path
-from typing import Any, Literal
+from typing import Any
 
 import diffusers
 import numpy as np
@@ -17,20 +17,21 @@ from diffusers import CogVideoXDDIMScheduler, CogVideoXDPMScheduler
 from torch import Tensor
 
 from magicmirror import __version__
-from magicmirror.errors import ConfigError, JobCancelled, WeightsError
+from magicmirror.errors import JobCancelled, WeightsError
 from magicmirror.models.presets import model_preset
 from magicmirror.pipeline.assembly import assemble
+from magicmirror.pipeline.memory_options import MemoryOptions
 from magicmirror.pipeline.pipeline import MagicMirrorPipeline
+from magicmirror.pipeline.placement import choose_device, place
 from magicmirror.pipeline.profiles import Profile, SchedulerName
 from magicmirror.pipeline.sources import adapter_folder, folder_hash, photomaker_file, stock_folder
 from magicmirror.types import GeneratedVideo, GenerationRequest
 
-Offload = Literal["none", "model", "sequential"]
 SCHEDULERS = {"ddim": CogVideoXDDIMScheduler, "dpm": CogVideoXDPMScheduler}
 
 
 def load_pipeline(
-    profile: Profile, device: str = "auto", adapter: str | None = None, offload: Offload = "none"
+    profile: Profile, device: str = "auto", adapter: str | None = None, memory: MemoryOptions | None = None
 ) -> MagicMirrorPipeline:
     """Load everything that a profile needs.
 
@@ -38,7 +39,7 @@ def load_pipeline(
         profile: Which weights.
         device: ``auto`` takes CUDA, then MPS, then the CPU; or a torch device.
         adapter: Folder or hub id in place of the profile's.
-        offload: ``model`` keeps only the network at work on the GPU, ``sequential`` only the layer (slow).
+        memory: How the networks share the device's memory; ``None`` chooses by what is free.
 
     Returns:
         The pipeline on its device, in evaluation mode; its ``provenance`` says which weights it holds.
@@ -75,25 +76,9 @@ def load_pipeline(
         pipeline.load_adapter(folder)
         provenance["adapter"] = folder_hash(folder)
     pipeline.provenance = provenance
-    return _place(pipeline, profile, target, offload)
-
-
-def choose_device(name: str) -> torch.device:
-    """Turn ``auto`` or a device's name into a device that exists.
-
-    Raises:
-        ConfigError: If it does not.
-    """
-    if name == "auto":
-        name = "cuda" if torch.cuda.is_available() else "mps" if torch.backends.mps.is_available() else "cpu"
-    try:
-        device = torch.device(name)
-    except RuntimeError as error:
-        raise ConfigError(f'"{name}" is not a device.', "Use auto, cpu, cuda, cuda:N or mps.") from error
-    counts = {"cpu": 1, "cuda": torch.cuda.device_count(), "mps": int(torch.backends.mps.is_available())}
-    if (device.index or 0) >= counts.get(device.type, 0):
-        raise ConfigError(f'The device "{name}" does not exist on this machine.', 'Use "auto".')
-    return device
+    set_scheduler(pipeline, profile.scheduler)
+    pipeline.set_progress_bar_config(disable=True)
+    return place(pipeline, profile, target, memory)
 
 
 def set_scheduler(pipeline: MagicMirrorPipeline, name: SchedulerName) -> None:
@@ -217,20 +202,3 @@ def _stop_if(should_stop: Callable[[], bool] | None) -> None:
 def _is_saved_pipeline(folder: Path) -> bool:
     index = folder / MagicMirrorPipeline.config_name
     return index.is_file() and bool(json.loads(index.read_text())["_class_name"] == MagicMirrorPipeline.__name__)
-
-
-def _place(
-    pipeline: MagicMirrorPipeline, profile: Profile, device: torch.device, offload: Offload
-) -> MagicMirrorPipeline:
-    """Set scheduler and memory options and move the pipeline to its device."""
-    set_scheduler(pipeline, profile.scheduler)
-    pipeline.set_progress_bar_config(disable=True)
-    if profile.vae_tiling:
-        pipeline.vae.enable_tiling()
-    if offload == "model":
-        pipeline.enable_model_cpu_offload(device=device)
-    elif offload == "sequential":
-        pipeline.enable_sequential_cpu_offload(device=device)
-    else:
-        pipeline.to(device)
-    return pipeline

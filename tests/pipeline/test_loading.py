@@ -7,11 +7,11 @@ import pytest
 import torch
 from diffusers import CogVideoXDDIMScheduler, CogVideoXDPMScheduler
 
-from magicmirror.errors import ConfigError, JobCancelled, WeightsError
+from magicmirror.errors import JobCancelled, WeightsError
 from magicmirror.models.presets import ModelPreset
 from magicmirror.pipeline import loading
 from magicmirror.pipeline.assembly import load_photomaker
-from magicmirror.pipeline.loading import choose_device, generate, load_pipeline, set_scheduler
+from magicmirror.pipeline.loading import generate, load_pipeline, set_scheduler
 from magicmirror.pipeline.profiles import find_profile
 from magicmirror.pipeline.sources import adapter_folder, folder_hash
 from magicmirror.types import GenerationRequest, VideoShape
@@ -225,14 +225,6 @@ def test_scheduler_keeps_the_noise_schedule(loaded):
     assert pipeline.scheduler.config.prediction_type == "v_prediction"
     set_scheduler(pipeline, "ddim")
     assert isinstance(pipeline.scheduler, CogVideoXDDIMScheduler)
-
-
-def test_devices():
-    assert choose_device("cpu") == torch.device("cpu")
-    assert choose_device("auto").type in ("cpu", "cuda", "mps")
-    for name in ("warp", "cuda:99", "meta"):
-        with pytest.raises(ConfigError, match=name):
-            choose_device(name)
 
 
 def test_folder_hash_follows_names_and_contents(tmp_path):

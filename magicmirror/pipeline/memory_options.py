@@ -1,0 +1,54 @@
+"""What a user may ask of the memory: how the networks share it, and how many bits a weight has.
+
+Free of torch, so that settings and command line can name the choices without loading it.
+"""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from typing import Literal, cast, get_args
+
+from magicmirror.errors import ConfigError
+
+Policy = Literal["resident", "model", "group", "sequential"]
+PolicyChoice = Literal["auto", "resident", "model", "group", "sequential"]
+Quantisation = Literal["none", "int8", "fp8"]
+
+POLICIES: tuple[Policy, ...] = get_args(Policy)
+"""From the fastest to the one that needs least memory."""
+OLD_NAMES = {"none": "resident"}
+"""How ``resident`` was called when it was an option named ``offload``."""
+
+
+@dataclass(frozen=True)
+class MemoryOptions:
+    """What was asked for.
+
+    Args:
+        policy: ``resident`` keeps every network on the device, ``model`` only the one at work, ``group`` only the
+            layers at work with the next ones on their way, ``sequential`` only the layer at work (slow). ``auto``
+            takes the first of these that fits into the free memory.
+        quantisation: ``int8`` or ``fp8`` stores the weights of the base transformer and the text encoder in 8 bits,
+            which needs ``torchao``; ``none`` leaves them alone.
+        vae_tiling: Whether the video is decoded in tiles; ``None`` takes the profile's choice.
+    """
+
+    policy: PolicyChoice = "auto"
+    quantisation: Quantisation = "none"
+    vae_tiling: bool | None = None
+
+    @classmethod
+    def named(cls, policy: str = "auto", quantisation: str = "none", vae_tiling: bool | None = None) -> MemoryOptions:
+        """Build the options from what a user wrote.
+
+        Raises:
+            ConfigError: For a name that is none of the choices.
+        """
+        policy = OLD_NAMES.get(policy, policy)
+        for given, kind, what in (
+            (policy, PolicyChoice, "memory policy"),
+            (quantisation, Quantisation, "quantisation"),
+        ):
+            if given not in get_args(kind):
+                raise ConfigError(f'"{given}" is no {what}.', f"Choose one of {', '.join(get_args(kind))}.")
+        return cls(cast(PolicyChoice, policy), cast(Quantisation, quantisation), vae_tiling)
