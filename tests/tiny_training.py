@@ -5,6 +5,7 @@ import json
 import torch
 from safetensors.torch import save_file
 
+from magicmirror.data.pose_targets import NUM_POSE_VALUES
 from magicmirror.data.precompute import PLAN_FILE, shard_path
 from magicmirror.models.recognizer import EMBEDDING_SIZE
 from magicmirror.training.batches import text_batch
@@ -19,6 +20,7 @@ CAPTIONS = (
     "smile, a lady img",
     "a girl img in red",
 )
+MOTIONS = [{"name": "turn_left", "strength": "slight", "pace": "quick"}]
 SIDE_PX, CHANNELS, CELLS, FRAMES = 32, 4, 4, 3
 
 
@@ -58,6 +60,7 @@ def make_batch(tokenizer, rows=4, frames=FRAMES, seed=0):
         "crops": torch.randint(0, 256, (rows, SIDE_PX, SIDE_PX, 3), generator=random, dtype=torch.uint8),
         "embeddings": torch.randn(rows, EMBEDDING_SIZE, generator=random),
         "target_embeddings": torch.randn(rows, EMBEDDING_SIZE, generator=random),
+        "poses": torch.randn(rows, frames, NUM_POSE_VALUES, generator=random),
         "captions": captions,
         "input_ids": ids,
         "positions": positions,
@@ -81,7 +84,7 @@ def write_shards(folder, people=8, stills=8, clips=1, seed=0):
         for row in range(people * count):
             person = f"person {row // count}"
             caption = CAPTIONS[row % len(CAPTIONS)]
-            lines.append({"kind": kind, "caption": caption, "person_id": person, "stratum": "one"})
+            lines.append({"kind": kind, "caption": caption, "person_id": person, "stratum": "one", "motions": MOTIONS})
     shard_path(folder, 0).with_suffix(".jsonl").write_text("".join(json.dumps(line) + "\n" for line in lines))
     save_file(tensors, shard_path(folder, 0))
     return folder

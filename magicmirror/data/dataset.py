@@ -22,6 +22,8 @@ from safetensors import safe_open
 from torch import Tensor
 from torch.utils.data import Dataset
 
+from magicmirror.data.motion import MotionCue
+from magicmirror.data.pose_targets import NUM_POSE_VALUES, latent_poses
 from magicmirror.data.precompute import PLAN_FILE, shard_path
 from magicmirror.errors import ConfigError
 
@@ -40,6 +42,7 @@ class LatentRow:
         caption: What it shows.
         person_id: Whom it shows.
         stratum: Part of the collection.
+        motions: What moves; ``None`` where that is not known.
     """
 
     shard: int
@@ -48,6 +51,7 @@ class LatentRow:
     caption: str
     person_id: str
     stratum: str
+    motions: tuple[MotionCue, ...] | None = None
 
 
 @dataclass(frozen=True)
@@ -106,13 +110,16 @@ class LatentDataset(Dataset[dict[str, Any]]):
 
         Returns:
             ``latents`` (F, C, H, W) float32, ``caption``, ``crop`` (S, S, 3) uint8, ``embedding`` (E,) float32,
-            ``target_embedding`` (E,) of the portrait itself, and ``person_id``.
+            ``target_embedding`` (E,) of the portrait itself, ``pose`` (F, P) of ``latent_poses``, not-a-number where the
+            motion is unknown, and ``person_id``.
         """
         row = self.rows[index]
         file = self._file(row.shard)
         embeddings = file.get_slice("embeddings")
+        latents = file.get_slice(f"{self.kind}_latents")[row.row].float()
         return {
-            "latents": file.get_slice(f"{self.kind}_latents")[row.row].float(),
+            "latents": latents,
+            "pose": _pose(row.motions, len(latents)),
             "caption": row.caption,
             "crop": file.get_slice("crops")[row.portrait, view],
             "embedding": embeddings[row.portrait, view],
@@ -131,7 +138,9 @@ class LatentDataset(Dataset[dict[str, Any]]):
         shard = len(self.paths)
         self.paths.append(path)
         for number, (portrait, line) in enumerate(zip(portraits, lines, strict=True)):
-            self.rows.append(LatentRow(shard, number, portrait, line["caption"], line["person_id"], line["stratum"]))
+            motions = tuple(MotionCue(**cue) for cue in line["motions"]) if "motions" in line else None
+            row = LatentRow(shard, number, portrait, line["caption"], line["person_id"], line["stratum"], motions)
+            self.rows.append(row)
 
     def _file(self, shard: int) -> Any:
         """Map a shard on first use (in the process that uses it)."""
@@ -197,7 +206,7 @@ class BatchOrder:
 
         Returns:
             ``latents`` (B, F, C, H, W) float32, ``captions``, ``crops`` (B, S, S, 3) uint8, ``embeddings`` (B, E),
-            ``target_embeddings`` (B, E), ``person_ids``.
+            ``target_embeddings`` (B, E), ``poses`` (B, F, P), ``person_ids``.
         """
         rng = np.random.default_rng([self.seed, 1, step])
         rows = self.rows_at(step)
@@ -216,7 +225,7 @@ def collate(samples: Sequence[Mapping[str, Any]]) -> dict[str, Any]:
     """Stack samples to a batch; see ``BatchOrder.batch_at``."""
     tensors: dict[str, Tensor] = {
         f"{name}s" if name != "latents" else name: torch.stack([sample[name] for sample in samples])
-        for name in ("latents", "crop", "embedding", "target_embedding")
+        for name in ("latents", "crop", "embedding", "target_embedding", "pose")
     }
     texts = {f"{name}s": [sample[name] for sample in samples] for name in ("caption", "person_id")}
     return {**tensors, **texts}
@@ -234,6 +243,13 @@ def mean_embedding(folders: Sequence[Path], allow_incomplete: bool = False) -> T
         with _mapped(path) as file:
             embeddings.append(file.get_slice("embeddings")[:, 0])
     return torch.cat(embeddings).double().mean(dim=0).float()
+
+
+def _pose(motions: tuple[MotionCue, ...] | None, num_latent_frames: int) -> Tensor:
+    """Pose (F, P) of the motions of a row."""
+    if motions is None:
+        return torch.full((num_latent_frames, NUM_POSE_VALUES), torch.nan)
+    return torch.from_numpy(latent_poses(motions, num_latent_frames))
 
 
 def _mapped(path: Path) -> Any:

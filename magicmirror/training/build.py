@@ -16,6 +16,7 @@ from magicmirror.errors import ConfigError
 from magicmirror.models.recognizer import EMBEDDING_SIZE, DlibFaceRecognizer
 from magicmirror.pipeline.pipeline import MagicMirrorPipeline
 from magicmirror.training.batches import identity_batches, tower_batches
+from magicmirror.training.caption_objective import CaptionObjective, caption_batches
 from magicmirror.training.config import TrainingConfig
 from magicmirror.training.identity_loss import IdentityLoss
 from magicmirror.training.networks import identity_objective, train_only
@@ -101,6 +102,8 @@ def _pipeline_parts(
     if recipe.objective == "tower":
         objective = TowerObjective(pipeline.image_encoder, pipeline.face_perceiver, pipeline.transformer)
         return objective, tower_batches(pipeline, data, config, allow_incomplete)
+    if recipe.objective == "captions":
+        return CaptionObjective(pipeline.text_encoder), caption_batches(pipeline, config)
     terms = _recogniser_terms(pipeline, config, data, allow_incomplete)
     if terms[0] is None:
         logger.info("the identity term of section 3.4 is off in this run")
@@ -128,7 +131,8 @@ def _recogniser_terms(
 
 def _choose_trained(recipe: Recipe, objective: nn.Module, networks: Networks) -> None:
     """Freeze what is not trained, and set modes and precision of what is."""
-    trained = train_only(objective, recipe.trained)
+    heads = ("motion_term",) if recipe.config.motion_loss > 0 and recipe.objective == "denoise" else ()
+    trained = train_only(objective, (*recipe.trained, *heads))
     count = 0
     for parameter in objective.parameters():
         if parameter.requires_grad:
@@ -151,6 +155,6 @@ def _validation(
 ) -> PipelineValidation | VaeValidation:
     if isinstance(networks, AutoencoderKLCogVideoX):
         return VaeValidation(networks, batches, recipe.config, folder)
-    if recipe.objective == "tower":
-        raise ConfigError('The recipe "tower" makes no pictures to validate by.', "Leave --validation-steps out.")
+    if recipe.objective != "denoise":
+        raise ConfigError(f'The recipe "{recipe.config.name}" makes no pictures.', "Leave --validation-steps out.")
     return PipelineValidation(networks, batches, recipe.config, folder, accelerator.autocast)

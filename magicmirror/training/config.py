@@ -52,6 +52,7 @@ class TrainingConfig:
         identity_loss_samples: Samples a step that the identity term looks at, at most; decoding is what it costs.
         perceptual_loss: Weight of the perceptual term on decoded frames (``perceptual_loss.py``); 0 leaves it out.
         perceptual_loss_samples: Samples a step that it looks at, at most.
+        motion_loss: Weight of the motion term (``motion_term.py``); 0 leaves it out.
         edge_weight: Of the edge term in the loss of the VAE.
         kl_weight: Of the divergence in the loss of the VAE.
         seed: Of noise, timesteps, dropout and data order.
@@ -92,6 +93,7 @@ class TrainingConfig:
     identity_loss_samples: int = 8
     perceptual_loss: float = 0.0
     perceptual_loss_samples: int = 4
+    motion_loss: float = 0.0
     edge_weight: float = 1.0
     kl_weight: float = 1e-4
     seed: int = 0
@@ -117,7 +119,7 @@ class TrainingConfig:
             "seed",
         ):
             self._check(name, getattr(self, name) >= 0, "not be negative")
-        for name in ("weight_decay", "identity_loss", "perceptual_loss", "edge_weight", "kl_weight"):
+        for name in ("weight_decay", "identity_loss", "perceptual_loss", "motion_loss", "edge_weight", "kl_weight"):
             self._check(name, 0 <= getattr(self, name) < float("inf"), "not be negative")
         for name in ("clip_share", "high_noise_share", "drop_all", "drop_identity", "face_loss_share"):
             self._check(name, 0 <= getattr(self, name) <= 1, "lie in [0, 1]")
@@ -125,6 +127,9 @@ class TrainingConfig:
         self._check("high_noise_from", 0 <= self.high_noise_from < 1000, "lie in [0, 1000)")
         self._check("identity_loss_below", 0 <= self.identity_loss_below <= 1000, "lie in [0, 1000]")
         self._check("branches", self.branches in ("both", "identity", "face"), "be 'both', 'identity' or 'face'")
+        if self.motion_loss > 0:
+            # The heads keep outputs of blocks, and a checkpointed block computes its output a second time.
+            self._check("gradient_checkpointing", not self.gradient_checkpointing, "be off with the motion term")
         self._check("mixed_precision", self.mixed_precision in ("no", "bf16"), "be 'no' or 'bf16'")
 
     def _check(self, name: str, holds: bool, rule: str) -> None:

@@ -20,6 +20,7 @@ from magicmirror.pipeline.denoising import rotary_embedding
 from magicmirror.pipeline.pipeline import MagicMirrorPipeline
 from magicmirror.training.config import TrainingConfig
 from magicmirror.training.identity_loss import IdentityLoss
+from magicmirror.training.motion_term import MotionTerm
 from magicmirror.training.objective import IdentityVideoObjective, Rotary
 from magicmirror.training.perceptual_loss import PerceptualLoss
 
@@ -140,6 +141,7 @@ def identity_objective(
         rotary=rotary_of(pipeline.transformer),
         identity_loss=identity_loss,
         perceptual_loss=perceptual_loss,
+        motion_term=MotionTerm(pipeline.transformer) if config.motion_loss > 0 else None,
     )
 
 

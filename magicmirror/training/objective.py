@@ -17,6 +17,7 @@ from magicmirror.models.transformer import MagicMirrorTransformer3DModel
 from magicmirror.pipeline.conditioning import encode_faces, fuse_identity
 from magicmirror.training.config import TrainingConfig
 from magicmirror.training.identity_loss import IdentityLoss
+from magicmirror.training.motion_term import MotionTerm
 from magicmirror.training.parts import WHOLE, Batch, Part
 from magicmirror.training.perceptual_loss import PerceptualLoss
 from magicmirror.training.tower import clip_pixels
@@ -148,6 +149,7 @@ class IdentityVideoObjective(nn.Module):
         rotary: Rotary table of a latent size (F, H, W); cosines and sines, or ``None`` where the model has none.
         identity_loss: The identity term, or ``None`` where it is off.
         perceptual_loss: The perceptual term, or ``None`` where it is off.
+        motion_term: The motion term, or ``None`` where it is off; trained with the rest.
     """
 
     empty_ids: Tensor
@@ -166,6 +168,7 @@ class IdentityVideoObjective(nn.Module):
         rotary: Rotary,
         identity_loss: IdentityLoss | None = None,
         perceptual_loss: PerceptualLoss | None = None,
+        motion_term: MotionTerm | None = None,
     ) -> None:
         super().__init__()
         self.transformer = transformer
@@ -179,6 +182,7 @@ class IdentityVideoObjective(nn.Module):
         self.register_buffer("empty_ids", empty_ids, persistent=False)
         # In a tuple, so that the frozen recogniser and decoder are neither trained, averaged nor saved with us.
         self._terms = (identity_loss, perceptual_loss)
+        self.motion_term = motion_term
         self.rotary = lru_cache(rotary)
 
     @property
@@ -200,13 +204,13 @@ class IdentityVideoObjective(nn.Module):
             batch: ``latents`` (B, F, C, H, W) scaled; ``input_ids`` (B, T); ``positions``, B indices of the
                 person word's last token; ``crops`` (B, S, S, 3) uint8 RGB and ``embeddings`` (B, E) of the references;
                 ``target_embeddings`` (B, E) where the identity term is on; ``face_areas`` (B, F, H, W) in [0, 1] where
-                the data knows them, in place of ``face_area``.
+                the data knows them, in place of ``face_area``; ``poses`` (B, F, P) where the motion term is on.
             generator: Source of all randomness of the step.
             part: Which of the step's samples these are.
 
         Returns:
-            ``loss`` to minimise, ``noise`` the plain denoising loss, ``identity`` and ``perceptual`` where these terms
-            are on. Their means over equal parts are those of the whole step.
+            ``loss`` to minimise, ``noise`` the plain denoising loss, ``identity``, ``perceptual`` and ``motion`` where
+            these terms are on. Their means over equal parts are those of the whole step.
         """
         latents = batch["latents"]
         draws = draw_step(latents, self.scheduler.config.num_train_timesteps, self.config, generator, part)
@@ -228,6 +232,10 @@ class IdentityVideoObjective(nn.Module):
             term = perceptual_loss(clean, latents, draws.frames, draws.perceptual_kept) * draws.perceptual_weight
             losses["loss"] = losses["loss"] + self.config.perceptual_loss * term
             losses["perceptual"] = term.detach()
+        if self.motion_term is not None:
+            term = self.motion_term(batch["poses"], ~draws.dropout.text)
+            losses["loss"] = losses["loss"] + self.config.motion_loss * term
+            losses["motion"] = term.detach()
         return losses
 
     def _predict(self, batch: Batch, noisy: Tensor, draws: Draws) -> Tensor:

@@ -2,9 +2,9 @@
 
 ::
 
-    vae ──> prepare ──> tower ──> joint ──> likeness              how the preview is made
-                          └─────> base ──> stage1_images ──> stage2_videos     the paper's order, at the preview's size
-    CogVideoX-5B ───────────────> cogvideox_5b_stage1 ──> cogvideox_5b_stage2  the paper
+    vae ──> prepare ──> tower ──> captions ──> joint ──> likeness     how the preview is made
+                                      └──────> base ──> stage1_images ──> stage2_videos    the paper's order in small
+    CogVideoX-5B ────────────────────────────> cogvideox_5b_stage1 ──> cogvideox_5b_stage2  the paper
 
 Numbers marked (paper) are those of section 4.1; every other one is our decision (**D** in ``docs/paper_map.md``).
 """
@@ -18,7 +18,7 @@ from typing import Literal
 from magicmirror.errors import ConfigError
 from magicmirror.training.config import TrainingConfig
 
-Objective = Literal["vae", "tower", "denoise"]
+Objective = Literal["vae", "tower", "captions", "denoise"]
 Start = Literal["vae", "networks", "pipeline", "stage1", "cogvideox", "cogvideox_stage1"]
 
 _ADAPTER = ("adapter", "face_perceiver", "identity_fusion")
@@ -86,6 +86,28 @@ def tower() -> Recipe:
     )
 
 
+def captions() -> Recipe:
+    """The text encoder learns which motions and which style a caption asks for; the preview has no pretrained T5."""
+    config = TrainingConfig(
+        name="captions",
+        preset="preview",
+        max_steps=4_000,
+        learning_rate=5e-3,
+        warmup_steps=50,
+        decay_steps=4_000,
+        image_batch=64,
+        weight_decay=0.0,
+        ema_decay=0.99,
+        mixed_precision="no",
+    )
+    return Recipe(
+        config,
+        ("text_encoder", "heads"),
+        "teach the small text encoder what captions mean",
+        objective="captions",
+    )
+
+
 def joint() -> Recipe:
     """Denoiser, text encoder, identity branch and adapter of the small model learn together from stills and clips."""
     config = TrainingConfig(
@@ -99,6 +121,7 @@ def joint() -> Recipe:
         clip_batch=8,
         clip_share=0.45,
         high_noise_share=0.6,
+        motion_loss=1.0,
     )
     return Recipe(
         config,
@@ -126,6 +149,7 @@ def likeness() -> Recipe:
         identity_loss_samples=2,
         perceptual_loss=0.5,
         perceptual_loss_samples=6,
+        motion_loss=0.5,
     )
     return Recipe(
         config,
@@ -252,6 +276,7 @@ def cogvideox_5b_stage2() -> Recipe:
 _ALL: tuple[Callable[[], Recipe], ...] = (
     vae,
     tower,
+    captions,
     joint,
     likeness,
     base,

@@ -3,6 +3,7 @@
 import pytest
 
 from magicmirror.errors import ConfigError
+from magicmirror.training.caption_objective import CaptionObjective, caption_batches
 from magicmirror.training.networks import identity_objective, train_only
 from magicmirror.training.parts import Part
 from magicmirror.training.recipes import RECIPES, find_recipe
@@ -17,6 +18,8 @@ def make_objective(recipe, pipeline):
         return VaeObjective(pipeline.vae, recipe.config)
     if recipe.objective == "tower":
         return TowerObjective(pipeline.image_encoder, pipeline.face_perceiver, pipeline.transformer)
+    if recipe.objective == "captions":
+        return CaptionObjective(pipeline.text_encoder)
     return identity_objective(pipeline, recipe.config)
 
 
@@ -32,12 +35,14 @@ def test_a_recipe_trains_parts_that_exist(trainable, name):
 
 def test_every_trained_parameter_of_a_recipe_gets_a_gradient(trainable):
     """Nothing is listed as trained that no loss reaches; processes that share a step would wait for it."""
-    for name in ("tower", "joint", "likeness", "base", "stage1_images", "stage2_videos"):
+    for name in ("tower", "captions", "joint", "likeness", "base", "stage1_images", "stage2_videos"):
         recipe = find_recipe(name)
         objective = make_objective(recipe, trainable)
         train_only(objective, recipe.trained)
         objective.zero_grad(set_to_none=True)
         batch = make_batch(trainable.tokenizer, frames=1 if recipe.objective == "tower" else FRAMES)
+        if recipe.objective == "captions":
+            batch = caption_batches(trainable, recipe.config)(0)
         objective(batch, generator(0))["loss"].backward()
         missing = [n for n, p in objective.named_parameters() if p.requires_grad and p.grad is None]
         assert missing == [], name
@@ -70,7 +75,7 @@ def test_the_stages_of_the_paper_have_its_numbers():
 
 
 def test_an_unknown_recipe_is_refused():
-    with pytest.raises(ConfigError, match=r'"big".*tower, joint, likeness'):
+    with pytest.raises(ConfigError, match=r'"big".*tower, captions, joint, likeness'):
         find_recipe("big")
 
 

@@ -1,0 +1,116 @@
+"""First recipe of the small profile's words: the text encoder learns what captions mean, without any picture.
+
+CogVideoX comes with T5-XXL, which has read the web. The preview's T5 is made from nothing, and through the denoiser it
+learned the styles but no motion (``docs/training.md``): "turns left", "tilts left" and "pans left" differ by words that
+only matter together. Here every caption is sampled with its motions and its style, and linear heads read both off the
+mean of its tokens and off each token. The heads are left behind.
+"""
+
+from __future__ import annotations
+
+from typing import Any
+
+import numpy as np
+import torch
+from torch import Tensor, nn
+from torch.nn import functional
+from transformers import T5EncoderModel
+
+from magicmirror.data.caption_vocabulary import PERSON_WORDS
+from magicmirror.data.captions import sample_clip_spec, sample_image_spec, sample_person_word
+from magicmirror.data.motion import ClipSpec
+from magicmirror.data.pose_targets import NUM_POSE_VALUES, latent_poses
+from magicmirror.data.style import STYLES
+from magicmirror.errors import PromptError
+from magicmirror.pipeline.pipeline import MagicMirrorPipeline
+from magicmirror.training.batches import text_batch
+from magicmirror.training.config import TrainingConfig
+from magicmirror.training.parts import WHOLE, Batch, BatchSource, Part
+
+NUM_LATENT_FRAMES = 5
+"""Of the preview's clips."""
+CLIP_CAPTIONS = 0.8
+"""Share of captions that tell a motion."""
+STYLE_WEIGHT = 0.3
+
+
+class CaptionObjective(nn.Module):
+    """Pose and style from the states of the text encoder.
+
+    Args:
+        text_encoder: Trained.
+    """
+
+    def __init__(self, text_encoder: T5EncoderModel) -> None:
+        super().__init__()
+        self.text_encoder = text_encoder
+        width, poses = text_encoder.config.d_model, NUM_LATENT_FRAMES * NUM_POSE_VALUES
+        self.heads = nn.ModuleDict(
+            {
+                "pose_of_caption": nn.Linear(width, poses),
+                "pose_of_token": nn.Linear(width, poses),
+                "style": nn.Linear(width, len(STYLES)),
+            }
+        )
+
+    def forward(self, batch: Batch, generator: torch.Generator, part: Part = WHOLE) -> dict[str, Tensor]:
+        """Compute the loss.
+
+        Args:
+            batch: ``input_ids`` (B, T), ``poses`` (B, F, P) and ``styles`` (B,), indices into ``STYLES``.
+            generator: Unused; nothing here is random.
+            part: Unused; every sample counts for itself.
+
+        Returns:
+            ``loss``; ``pose``, the error of the mean token as a share of the poses' mean square, and ``style``, a
+            cross entropy in nats.
+        """
+        states = self.text_encoder(batch["input_ids"])[0].float()
+        words = (batch["input_ids"] != self.text_encoder.config.pad_token_id).float()
+        shares = words / words.sum(1, keepdim=True)
+        poses = batch["poses"].flatten(1)
+        size = poses.square().mean().clamp_min(1e-6)
+        mean = torch.einsum("btd,bt->bd", states, shares)
+        of_caption = (self.heads["pose_of_caption"](mean) - poses).square().mean() / size
+        each = (self.heads["pose_of_token"](states) - poses[:, None]).square().mean(-1)
+        of_token = (each * shares).sum(1).mean() / size
+        guesses = self.heads["style"](states).transpose(1, 2)
+        wanted = batch["styles"][:, None].expand(-1, states.size(1))
+        style = (functional.cross_entropy(guesses, wanted, reduction="none") * shares).sum(1).mean()
+        loss = of_caption + of_token + STYLE_WEIGHT * style
+        return {"loss": loss, "pose": of_caption.detach(), "style": style.detach()}
+
+
+def caption_batches(pipeline: MagicMirrorPipeline, config: TrainingConfig) -> BatchSource:
+    """Batches for ``CaptionObjective``: ``config.image_batch`` new captions a step.
+
+    Args:
+        pipeline: Its tokenizer reads the captions.
+        config: Of the run.
+    """
+    length = pipeline.transformer.config.max_text_seq_length
+
+    def batch_at(step: int, part: Part = WHOLE, /) -> Batch:
+        rng = np.random.default_rng([config.seed, 3, step])
+        specs, ids = [], []
+        while len(specs) < config.image_batch:
+            spec = _sample(rng)
+            try:
+                ids.append(text_batch(pipeline.tokenizer, [spec.caption], length)[0])
+            except PromptError:
+                continue  # a rare caption is longer than the prompts of this model
+            specs.append(spec)
+        own = part.rows(config.image_batch)
+        batch: dict[str, Any] = {
+            "input_ids": torch.cat(ids),
+            "poses": torch.from_numpy(np.stack([latent_poses(spec.motions, NUM_LATENT_FRAMES) for spec in specs])),
+            "styles": torch.tensor([list(STYLES).index(spec.style) for spec in specs]),
+        }
+        return {name: value[own] for name, value in batch.items()}
+
+    return batch_at
+
+
+def _sample(rng: np.random.Generator) -> ClipSpec:
+    person = sample_person_word(rng, list(PERSON_WORDS)[int(rng.integers(len(PERSON_WORDS)))])
+    return (sample_clip_spec if rng.random() < CLIP_CAPTIONS else sample_image_spec)(rng, person)
