@@ -31,6 +31,12 @@ class BlockIdentity(NamedTuple):
     cross_key: Tensor | None = None
     cross_value: Tensor | None = None
 
+    def chunk(self, chunks: int, dim: int = 0) -> tuple[BlockIdentity, ...]:
+        """Split the rows into equal parts; see ``StepIdentity.chunk``."""
+        count, *tensors = self
+        split = [(None,) * chunks if tensor is None else tensor.chunk(chunks, dim) for tensor in tensors]
+        return tuple(BlockIdentity(count, *part) for part in zip(*split, strict=True))
+
 
 class BlockAdapter(nn.Module):
     """The trained parts of one adapted block.

@@ -2,7 +2,6 @@
 
 import pytest
 import torch
-from diffusers import FirstBlockCacheConfig, MagCacheConfig
 from diffusers.models.attention_dispatch import AttentionBackendName, _AttentionBackendRegistry
 
 from magicmirror.errors import WeightsError
@@ -74,74 +73,6 @@ def test_attention_backend_reaches_every_processor(tiny, conditioned, restored_b
     torch.testing.assert_close(tiny.predict(model, **arguments), expected, rtol=0, atol=tolerance)
     model.reset_attention_backend()
     assert all(processor._attention_backend is None for processor in processors)
-
-
-class CallCounter:
-    """Counts how often the feed-forward of each block runs."""
-
-    def __init__(self, model):
-        self.calls = [0] * len(model.transformer_blocks)
-        for index, block in enumerate(model.transformer_blocks):
-            block.ff.register_forward_hook(lambda *_, index=index: self.count(index))
-
-    def count(self, index):
-        self.calls[index] += 1
-
-
-def run_steps(tiny, model, arguments, steps):
-    with model.cache_context("cond_uncond"):
-        return [tiny.predict(model, **arguments) for _ in range(steps)]
-
-
-@pytest.mark.parametrize(
-    ("config", "calls"),
-    [
-        (FirstBlockCacheConfig(threshold=0.5), [3, 1, 1]),  # the first block decides, the others are skipped
-        (MagCacheConfig(mag_ratios=[1.0] * 3, num_inference_steps=3, retention_ratio=0.34), [1, 1, 1]),
-    ],
-    ids=lambda value: type(value).__name__,
-)
-def test_step_caches_skip_blocks_with_the_adapter_on(tiny, conditioned, config, calls):
-    model, arguments = conditioned
-    expected = tiny.predict(model, **arguments)
-    model.enable_cache(config)
-    counter = CallCounter(model)
-    # The same latents three times: a skipped step must give what the computed one gave.
-    for prediction in run_steps(tiny, model, arguments, steps=3):
-        torch.testing.assert_close(prediction, expected, rtol=0, atol=1e-5)
-    assert counter.calls == calls
-    model.disable_cache()
-    assert torch.equal(tiny.predict(model, **arguments), expected)
-
-
-@pytest.mark.parametrize(
-    "config",
-    [FirstBlockCacheConfig(threshold=-1.0), MagCacheConfig(calibrate=True, num_inference_steps=2)],
-    ids=lambda value: type(value).__name__,
-)
-def test_step_caches_that_skip_nothing_change_nothing(tiny, conditioned, config):
-    model, arguments = conditioned
-    later = {**arguments, "timestep": arguments["timestep"] - 100}
-    expected = [tiny.predict(model, **arguments), tiny.predict(model, **later)]
-    model.enable_cache(config)
-    with model.cache_context("cond_uncond"):
-        found = [tiny.predict(model, **arguments), tiny.predict(model, **later)]
-    assert all(torch.equal(a, b) for a, b in zip(found, expected, strict=True))
-
-
-def test_cache_takes_precomputed_constants(tiny, conditioned):
-    model, arguments = conditioned
-    identity = {name: arguments.pop(name) for name in ("identity_tokens", "face_tokens")}
-    timesteps = torch.stack([arguments["timestep"], arguments["timestep"]])
-    constants = model.precompute_identity(**identity, timesteps=timesteps)
-    expected = tiny.predict(model, **arguments, **identity)
-    model.enable_cache(FirstBlockCacheConfig(threshold=0.5))
-    counter = CallCounter(model)
-    with model.cache_context("cond_uncond"):
-        for step in range(2):
-            found = tiny.predict(model, **arguments, identity_constants=constants.at(step))
-            torch.testing.assert_close(found, expected, rtol=0, atol=1e-5)
-    assert counter.calls == [2, 1, 1]
 
 
 def test_layerwise_casting_keeps_adapter_and_norms_precise(tiny, conditioned):
