@@ -321,7 +321,8 @@ class MagicMirrorTransformer3DModel(CogVideoXTransformer3DModel):  # type: ignor
         temb = self._time_embedding(timestep, hidden_states.dtype, timestep_cond, ofs)
         text_length = encoder_hidden_states.shape[1]
         tokens = self.embedding_dropout(self.patch_embed(encoder_hidden_states, hidden_states))
-        text, video = tokens[:, :text_length], tokens[:, text_length:]
+        # Blocks return contiguous tensors; with slices the first one would be compiled a second time.
+        text, video = (x.contiguous() for x in tokens.tensor_split((text_length,), dim=1))
         if identity_constants is not None:
             text = torch.cat([text, identity_constants.face_tokens.to(text.dtype)], dim=1)
         video = self._run_blocks(video, text, temb, image_rotary_emb, attention_kwargs, identity_constants)

@@ -86,10 +86,3 @@ def test_layerwise_casting_keeps_adapter_and_norms_precise(tiny, conditioned):
     error = (found - expected).norm() / expected.norm()
     assert 0 < error < 0.2
     assert stored == {name: parameter.dtype for name, parameter in model.named_parameters()}
-
-
-def test_blocks_can_be_compiled_one_by_one(conditioned):
-    model, _ = conditioned
-    assert model._repeated_blocks == ["MagicMirrorBlock"]
-    model.compile_repeated_blocks(backend="eager")
-    assert all(block._compiled_call_impl is not None for block in model.transformer_blocks)
