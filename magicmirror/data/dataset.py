@@ -110,8 +110,8 @@ class LatentDataset(Dataset[dict[str, Any]]):
 
         Returns:
             ``latents`` (F, C, H, W) float32, ``caption``, ``crop`` (S, S, 3) uint8, ``embedding`` (E,) float32,
-            ``target_embedding`` (E,) of the portrait itself, ``pose`` (F, P) of ``latent_poses``, not-a-number where the
-            motion is unknown, and ``person_id``.
+            ``target_embedding`` (E,) of the portrait itself, ``pose`` (F, P) of ``latent_poses``, not-a-number where
+            the motion is unknown, and ``person_id``.
         """
         row = self.rows[index]
         file = self._file(row.shard)

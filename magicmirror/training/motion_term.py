@@ -1,9 +1,9 @@
 """The motion term: the video tokens of early blocks must tell the pose that the caption asks for.
 
-Not in the paper (**D8** in ``docs/paper_map.md``). CogVideoX's base knows what "turns to the left" looks like; the small
-model learns it together with everything else, and did not: after 40,000 clips the motion of its prediction from pure
-noise was the same under any caption (``docs/training.md`` has the figures). The denoising loss rewards a motion only
-once it is drawn at the right place, which needs the words first. So linear heads read the pose of each latent frame
+Not in the paper (**D6** in ``docs/paper_map.md``). CogVideoX's base knows what "turns to the left" looks like; the
+small model learns it together with everything else, and did not: what it predicted from pure noise moved the same way
+under any caption (``docs/training.md`` has the figures). The denoising loss rewards a motion only once it is drawn at
+the right place, which needs the words first. So linear heads read the pose of each latent frame
 off the mean token of that frame; they are trained with the model and left behind by it.
 """
 

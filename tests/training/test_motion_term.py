@@ -80,7 +80,7 @@ def test_captions_come_with_their_own_poses_and_styles(pipeline):
     again = caption_batches(pipeline, config)(5)
     assert all(torch.equal(batch[name], again[name]) for name in batch)
     assert not torch.equal(batch["input_ids"], caption_batches(pipeline, config)(6)["input_ids"])
-    assert 0 <= int(batch["styles"].min()) and int(batch["styles"].max()) < len(STYLES)
+    assert int(batch["styles"].min()) >= 0 and int(batch["styles"].max()) < len(STYLES)
     moving = sum(bool(pose.abs().max() > 0.3) for pose in batch["poses"])
     assert 3 <= moving <= 12
     assert {len(latent_poses((MotionCue(name),), 5)) for name in MOTIONS} == {5}
