@@ -9,6 +9,7 @@ import torch
 from torch import Tensor
 
 from magicmirror.models.block import BlockIdentity, MagicMirrorBlock
+from magicmirror.models.onloading import onloaded
 
 
 class StepIdentity(NamedTuple):
@@ -80,17 +81,18 @@ def block_constants(
     """
     if block.adapter is None:
         return BlockIdentity(face_tokens.size(1))
-    adapter, attn = block.adapter, block.attn1
-    shift = block.norm1.linear(block.norm1.silu(temb)).chunk(6, dim=-1)[0]  # mu1_vid of the base block
-    condition = [temb, identity.expand(temb.size(0), -1, -1), shift]
-    key = adapter.to_k(face_tokens).unflatten(-1, (attn.heads, -1))
-    if attn.norm_k is not None:
-        key = attn.norm_k(key)
-    value = adapter.to_v(face_tokens).unflatten(-1, (attn.heads, -1))
-    return BlockIdentity(
-        num_face_tokens=face_tokens.size(1),
-        residual=scale * adapter.can(torch.cat(condition, dim=-1)),
-        face_modulation=adapter.face_modulation(temb),
-        cross_key=key,
-        cross_value=scale * value,
-    )
+    with onloaded(block):
+        adapter, attn = block.adapter, block.attn1
+        shift = block.norm1.linear(block.norm1.silu(temb)).chunk(6, dim=-1)[0]  # mu1_vid of the base block
+        condition = [temb, identity.expand(temb.size(0), -1, -1), shift]
+        key = adapter.to_k(face_tokens).unflatten(-1, (attn.heads, -1))
+        if attn.norm_k is not None:
+            key = attn.norm_k(key)
+        value = adapter.to_v(face_tokens).unflatten(-1, (attn.heads, -1))
+        return BlockIdentity(
+            num_face_tokens=face_tokens.size(1),
+            residual=scale * adapter.can(torch.cat(condition, dim=-1)),
+            face_modulation=adapter.face_modulation(temb),
+            cross_key=key,
+            cross_value=scale * value,
+        )

@@ -17,6 +17,7 @@ from magicmirror.errors import WeightsError
 from magicmirror.models.adapter import load_adapter, save_adapter
 from magicmirror.models.block import BlockAdapter, MagicMirrorBlock
 from magicmirror.models.identity import IdentityConstants, StepIdentity, block_constants
+from magicmirror.models.onloading import onloaded
 
 
 class MagicMirrorTransformer3DModel(CogVideoXTransformer3DModel):  # type: ignore[misc]
@@ -226,10 +227,9 @@ class MagicMirrorTransformer3DModel(CogVideoXTransformer3DModel):  # type: ignor
 
     def null_identity(self, batch_size: int) -> tuple[Tensor, Tensor]:
         """ID tokens (B, K, D_id) and face tokens (B, N, D) that stand for "nobody in particular"."""
-        return (
-            self.null_identity_tokens.expand(batch_size, -1, -1),
-            self.null_face_tokens.expand(batch_size, -1, -1),
-        )
+        with onloaded(self):
+            null = (self.null_identity_tokens, self.null_face_tokens)
+            return null[0].expand(batch_size, -1, -1), null[1].expand(batch_size, -1, -1)
 
     def _time_embedding(
         self, timestep: Tensor, dtype: torch.dtype, condition: Tensor | None, ofs: Tensor | None
@@ -264,6 +264,19 @@ class MagicMirrorTransformer3DModel(CogVideoXTransformer3DModel):  # type: ignor
         """
         if identity_scale == 0:
             return None
+        with onloaded(self):
+            return self._identity_constants(identity_tokens, face_tokens, timesteps, identity_scale, timestep_cond, ofs)
+
+    def _identity_constants(
+        self,
+        identity_tokens: Tensor,
+        face_tokens: Tensor,
+        timesteps: Tensor,
+        identity_scale: float,
+        timestep_cond: Tensor | None,
+        ofs: Tensor | None,
+    ) -> IdentityConstants:
+        """Compute what ``precompute_identity`` returns, with the transformer's own weights on its device."""
         rows = identity_tokens.size(0)
         timesteps = timesteps if timesteps.ndim == 2 else timesteps.unsqueeze(1).expand(-1, rows)
         temb = self._time_embedding(timesteps.flatten(), face_tokens.dtype, timestep_cond, ofs)
@@ -312,11 +325,10 @@ class MagicMirrorTransformer3DModel(CogVideoXTransformer3DModel):  # type: ignor
         """
         if (identity_tokens is None) != (face_tokens is None):
             raise ValueError("identity_tokens and face_tokens go together: pass both or neither.")
-        if identity_tokens is not None and face_tokens is not None:
-            constants = self.precompute_identity(
+        if identity_tokens is not None and face_tokens is not None and identity_scale != 0:
+            identity_constants = self._identity_constants(
                 identity_tokens, face_tokens, timestep.unsqueeze(0), identity_scale, timestep_cond, ofs
-            )
-            identity_constants = constants.at(0) if constants is not None else None
+            ).at(0)
 
         temb = self._time_embedding(timestep, hidden_states.dtype, timestep_cond, ofs)
         text_length = encoder_hidden_states.shape[1]

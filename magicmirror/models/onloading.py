@@ -1,0 +1,36 @@
+"""Weights of a group-offloaded module, for calls of its parts that do not go through its ``forward``.
+
+diffusers' block-level group offloading brings weights to the device in a hook around ``forward``. What is computed once
+a request calls parts of the transformer and of its blocks directly, and would find their weights away.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+from contextlib import contextmanager
+from typing import Any
+
+from torch import nn
+
+_HOOK = "group_offloading"
+
+
+@contextmanager
+def onloaded(module: nn.Module) -> Iterator[None]:
+    """Have a module's own group of weights on its device; does nothing without group offloading.
+
+    Args:
+        module: Not inside of its own ``forward``, whose hook would find the weights gone afterwards.
+    """
+    registry: Any = getattr(module, "_diffusers_hook", None)
+    hook = registry.get_hook(_HOOK) if registry is not None else None
+    if hook is None:
+        yield
+        return
+    hook.group.onload_()
+    if hook.group.stream is not None:
+        hook.group.stream.synchronize()
+    try:
+        yield
+    finally:
+        hook.group.offload_()
