@@ -8,6 +8,7 @@ from typing import Any, Self
 
 import torch
 from diffusers import DiffusionPipeline
+from diffusers.loaders import CogVideoXLoraLoaderMixin
 from torch import nn
 
 from magicmirror.errors import WeightsError
@@ -18,8 +19,8 @@ _ALIGNMENT_BYTES = 64
 """What torch's CPU allocator gives."""
 
 
-class PersistentPipeline(DiffusionPipeline):  # type: ignore[misc]
-    """A diffusers pipeline with components of this package."""
+class PersistentPipeline(DiffusionPipeline, CogVideoXLoraLoaderMixin):  # type: ignore[misc]
+    """A diffusers pipeline with components of this package; it takes LoRA weights that were made for CogVideoX."""
 
     def register_to_config(self, **components: Any) -> None:
         """Record components for ``model_index.json``; see ``magicmirror.pipeline.components``."""
