@@ -12,11 +12,14 @@ import os
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass, field, fields
 from pathlib import Path
-from typing import Any
+from typing import Any, Literal, get_args
 
 from magicmirror.errors import ConfigError
 
 PREFIX = "MAGICMIRROR_"
+
+MemoryChoice = Literal["auto", "resident", "model", "group", "sequential"]
+Quantisation = Literal["none", "int8", "fp8"]
 
 
 @dataclass(frozen=True)
@@ -33,6 +36,9 @@ class Settings:
         host: Address the page listens on. Where unset, ``GRADIO_SERVER_NAME`` counts, as hosting services set it.
         port: Port of the page, 1 to 65535. Where unset, ``GRADIO_SERVER_PORT`` counts.
         device: ``auto``, ``cpu``, ``cuda``, ``cuda:N`` or ``mps``.
+        memory: How the networks share the device's memory: ``resident``, ``model``, ``group``, ``sequential``, from
+            fast to small, or ``auto``, the first that fits; see docs/memory.md.
+        quantisation: ``int8`` or ``fp8`` stores the base's weights in 8 bits, which needs ``torchao``; or ``none``.
         face_packs: insightface's root folder, whose ``models`` holds its model packs; ``None`` is ``~/.insightface``.
         max_upload_bytes: Largest accepted picture or video, in bytes.
         retention_hours: Hours after which stored results are deleted; 0 keeps them.
@@ -57,6 +63,8 @@ class Settings:
     host: str = "127.0.0.1"
     port: int = 7860
     device: str = "auto"
+    memory: str = "auto"
+    quantisation: str = "none"
     face_packs: Path | None = None
     max_upload_bytes: int = 20 * 1024 * 1024
     retention_hours: float = 24.0
@@ -88,6 +96,11 @@ class Settings:
         kind, _, number = self.device.partition(":")
         valid = self.device in ("auto", "cpu", "cuda", "mps") or (kind == "cuda" and number.isdecimal())
         _check(valid, "device", self.device, "auto, cpu, cuda, cuda:N or mps")
+        for name, kind in (("memory", MemoryChoice), ("quantisation", Quantisation)):
+            choices = get_args(kind)
+            _check(
+                getattr(self, name) in choices, name, getattr(self, name), f"{', '.join(choices[:-1])} or {choices[-1]}"
+            )
 
     @property
     def logins(self) -> tuple[tuple[str, str], ...]:
@@ -146,6 +159,8 @@ _PARSERS: dict[str, Callable[[str], Any]] = {
     "host": str,
     "port": int,
     "device": str,
+    "memory": str,
+    "quantisation": str,
     "face_packs": Path,
     "max_upload_bytes": int,
     "retention_hours": float,

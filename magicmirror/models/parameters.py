@@ -44,7 +44,7 @@ def parameter_counts(preset: str) -> tuple[Part, ...]:
     Raises:
         ConfigError: For an unknown preset.
     """
-    networks = _networks(preset)
+    networks = build_networks(preset)
     transformer = networks["transformer"]
     by_part = _transformer_parts(transformer)
     face, fusion = networks["face_perceiver"], networks["identity_fusion"]
@@ -122,9 +122,14 @@ def _transformer_parts(transformer: Any) -> Mapping[str, int]:
     return counts
 
 
-def _networks(preset: str) -> Mapping[str, nn.Module]:
-    """Build the networks of a preset on the meta device; imports them here, because they are slow to import."""
+def build_networks(preset: str) -> Mapping[str, nn.Module]:
+    """Build the networks of a preset on the meta device, by their names in the pipeline.
+
+    Raises:
+        ConfigError: For an unknown preset.
+    """
     sizes = model_preset(preset)
+    # Here, because they are slow to import.
     import torch
     from diffusers import AutoencoderKLCogVideoX
     from transformers import CLIPVisionConfig, CLIPVisionModel, T5Config, T5EncoderModel

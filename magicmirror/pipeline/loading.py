@@ -171,7 +171,8 @@ def settings_record(pipeline: MagicMirrorPipeline, profile: Profile, request: Ge
         "fps": profile.shape.fps,
         "references": [reference.photo_sha256 for reference in request.references],
         "weights": dict(pipeline.provenance),
-        "device": pipeline.device.type,
+        "device": pipeline._execution_device.type,
+        "memory": {"policy": pipeline.memory_plan.policy, "quantisation": pipeline.memory_plan.quantisation},
         "dtype": str(pipeline.transformer.dtype).removeprefix("torch."),
         "versions": {
             "magicmirror": __version__,

@@ -9,15 +9,12 @@ from dataclasses import dataclass
 from typing import Literal, cast, get_args
 
 from magicmirror.errors import ConfigError
+from magicmirror.settings import MemoryChoice, Quantisation
 
 Policy = Literal["resident", "model", "group", "sequential"]
-PolicyChoice = Literal["auto", "resident", "model", "group", "sequential"]
-Quantisation = Literal["none", "int8", "fp8"]
 
 POLICIES: tuple[Policy, ...] = get_args(Policy)
 """From the fastest to the one that needs least memory."""
-OLD_NAMES = {"none": "resident"}
-"""How ``resident`` was called when it was an option named ``offload``."""
 
 
 @dataclass(frozen=True)
@@ -33,7 +30,7 @@ class MemoryOptions:
         vae_tiling: Whether the video is decoded in tiles; ``None`` takes the profile's choice.
     """
 
-    policy: PolicyChoice = "auto"
+    policy: MemoryChoice = "auto"
     quantisation: Quantisation = "none"
     vae_tiling: bool | None = None
 
@@ -44,11 +41,10 @@ class MemoryOptions:
         Raises:
             ConfigError: For a name that is none of the choices.
         """
-        policy = OLD_NAMES.get(policy, policy)
         for given, kind, what in (
-            (policy, PolicyChoice, "memory policy"),
+            (policy, MemoryChoice, "memory policy"),
             (quantisation, Quantisation, "quantisation"),
         ):
             if given not in get_args(kind):
                 raise ConfigError(f'"{given}" is no {what}.', f"Choose one of {', '.join(get_args(kind))}.")
-        return cls(cast(PolicyChoice, policy), cast(Quantisation, quantisation), vae_tiling)
+        return cls(cast(MemoryChoice, policy), cast(Quantisation, quantisation), vae_tiling)

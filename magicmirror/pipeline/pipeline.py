@@ -31,6 +31,7 @@ from magicmirror.pipeline.input_checks import (
     check_size,
     check_text,
 )
+from magicmirror.pipeline.memory_forecast import MemoryPlan
 from magicmirror.pipeline.stage_timer import StageTimer
 from magicmirror.pipeline.step_callbacks import CallbackWatcher, StepCallback, wanted_tensors
 from magicmirror.pipeline.steps import PipelineSteps
@@ -58,6 +59,7 @@ class MagicMirrorPipeline(PipelineSteps):
     Attributes:
         timings_s: Seconds per stage of the last call.
         provenance: Which weights these are; filled in by ``load_pipeline``.
+        memory_plan: How the networks share the device's memory; see ``placement``.
     """
 
     model_cpu_offload_seq = (
@@ -97,6 +99,7 @@ class MagicMirrorPipeline(PipelineSteps):
         self.video_processor = VideoProcessor(vae_scale_factor=self.vae_scale_factor_spatial)
         self.timings_s: dict[str, float] = {}
         self.provenance: dict[str, str] = {}
+        self.memory_plan = MemoryPlan()
         self._interrupt = False
         self._current_timestep: Tensor | None = None
 

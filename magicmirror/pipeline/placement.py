@@ -2,12 +2,26 @@
 
 from __future__ import annotations
 
+import logging
+from typing import Any, cast
+
+import accelerate
 import torch
+from diffusers import DiffusionPipeline
+from diffusers.hooks import HookRegistry, apply_group_offloading
+from torch import nn
 
 from magicmirror.errors import ConfigError
+from magicmirror.pipeline.memory_forecast import MemoryPlan, choose_plan
 from magicmirror.pipeline.memory_options import MemoryOptions
+from magicmirror.pipeline.model_size import VideoWork, measure_networks
 from magicmirror.pipeline.pipeline import MagicMirrorPipeline
 from magicmirror.pipeline.profiles import Profile
+from magicmirror.pipeline.quantisation import quantise
+
+log = logging.getLogger(__name__)
+
+_GROUP_HOOKS = ("group_offloading", "layer_execution_tracker", "lazy_prefetch_group_offloading")
 
 
 def choose_device(name: str) -> torch.device:
@@ -28,17 +42,129 @@ def choose_device(name: str) -> torch.device:
     return device
 
 
+def free_bytes(device: torch.device) -> int:
+    """Bytes that a device can still give."""
+    if device.type == "cuda":
+        return int(torch.cuda.mem_get_info(device)[0])
+    if device.type == "mps":
+        return int(torch.mps.recommended_max_memory() - torch.mps.driver_allocated_memory())
+    import psutil
+
+    return int(psutil.virtual_memory().available)
+
+
+def largest_work(profile: Profile) -> VideoWork:
+    """The video that needs most of a profile."""
+    shape = profile.shape
+    height, width = max(profile.sizes_px, key=lambda size: size[0] * size[1])
+    guided = profile.guidance_scale > 1.0
+    return VideoWork(shape.num_frames, height, width, guided, profile.num_inference_steps)
+
+
 def place(
     pipeline: MagicMirrorPipeline, profile: Profile, device: torch.device, options: MemoryOptions | None = None
 ) -> MagicMirrorPipeline:
-    """Set the memory options of a pipeline and move it to its device."""
+    """Choose how a pipeline that lies on the CPU uses its device, and put it there.
+
+    Args:
+        pipeline: With all of its weights loaded.
+        profile: Of the pipeline.
+        device: Of ``choose_device``.
+        options: What was asked for.
+
+    Returns:
+        The same pipeline; its ``memory_plan`` says what was chosen and why.
+
+    Raises:
+        ConfigError: If quantisation was asked for and torchao is missing, or offloading on a CPU.
+    """
     options = options or MemoryOptions()
-    if profile.vae_tiling if options.vae_tiling is None else options.vae_tiling:
-        pipeline.vae.enable_tiling()
-    if options.policy == "model":
-        pipeline.enable_model_cpu_offload(device=device)
-    elif options.policy == "sequential":
-        pipeline.enable_sequential_cpu_offload(device=device)
-    else:
-        pipeline.to(device)
+    if device.type == "cpu" and options.policy not in ("auto", "resident"):
+        raise ConfigError(
+            f'The memory policy "{options.policy}" moves weights between a GPU and the CPU, and this device is a CPU.',
+            'Use "auto".',
+        )
+    networks = {name: part for name, part in pipeline.components.items() if isinstance(part, nn.Module)}
+    size = measure_networks(networks, pipeline.transformer.dtype.itemsize, options.quantisation)
+    plan = choose_plan(size, largest_work(profile), options, free_bytes(device), device.type, profile.vae_tiling)
+    log.info("Memory: %s", plan.reason)
+    quantise(pipeline, plan.quantisation)
+    apply_plan(pipeline, plan, device)
     return pipeline
+
+
+def apply_plan(pipeline: MagicMirrorPipeline, plan: MemoryPlan, device: torch.device) -> None:
+    """Put the networks where a plan wants them, wherever they are now.
+
+    Args:
+        pipeline: Between two calls.
+        plan: The plan; ``quantisation`` has been done before.
+        device: Where the networks work.
+    """
+    _bring_home(pipeline)
+    pipeline.vae.disable_tiling()
+    if plan.vae_tiling:
+        pipeline.vae.enable_tiling()
+        pipeline.vae.enable_slicing()
+    if plan.policy == "resident":
+        pipeline.to(device)
+        if plan.frees_text_encoder:
+            _, pipeline.text_encoder_hook = accelerate.cpu_offload_with_hook(pipeline.text_encoder.to("cpu"), device)
+    elif plan.policy == "model":
+        pipeline.enable_model_cpu_offload(device=device)
+    elif plan.policy == "group":
+        _offload_in_groups(pipeline, device)
+    else:
+        pipeline.enable_sequential_cpu_offload(device=device)
+    pipeline.memory_plan = plan
+
+
+def step_down(pipeline: MagicMirrorPipeline) -> MemoryPlan | None:
+    """Take the plan that needs less memory than the present one, after a call ran out of memory.
+
+    Returns:
+        The new plan, or ``None`` where there is none: the last policy failed, or the device is the CPU.
+    """
+    device = pipeline._execution_device
+    plan = pipeline.memory_plan.below()
+    if device.type == "cpu" or plan is None:
+        return None
+    log.warning("Memory: %s", plan.reason)
+    apply_plan(pipeline, plan, device)
+    return plan
+
+
+def _bring_home(pipeline: DiffusionPipeline) -> None:
+    """Take every hook of an earlier plan away and bring the networks to the CPU, so that the device is free."""
+    networks = [part for part in pipeline.components.values() if isinstance(part, nn.Module)]
+    before = {parameter.device.type for network in networks for parameter in network.parameters()}
+    pipeline.remove_all_hooks()
+    pipeline.text_encoder_hook = None
+    for network in networks:
+        _remove_group_hooks(network)
+        nn.Module.to(network, "cpu")
+    if "cuda" in before:
+        torch.cuda.empty_cache()
+
+
+def _remove_group_hooks(network: nn.Module) -> None:
+    for module in network.modules():
+        registry: HookRegistry | None = getattr(module, "_diffusers_hook", None)
+        for name in _GROUP_HOOKS:
+            if registry is not None and registry.get_hook(name) is not None:
+                registry.remove_hook(name, recurse=False)
+
+
+def _offload_in_groups(pipeline: MagicMirrorPipeline, device: torch.device) -> None:
+    """Offload the transformer block by block, with the next block on its way where the device can do that.
+
+    The text encoder and the face networks run once a request, layer by layer; the VAE is small and stays.
+    """
+    stream = device.type == "cuda"
+    for name, network in pipeline.components.items():
+        if name == "transformer":
+            network.enable_group_offload(device, offload_type="block_level", num_blocks_per_group=1, use_stream=stream)
+        elif name == "vae":
+            network.to(device)
+        elif isinstance(network, nn.Module):
+            apply_group_offloading(cast(Any, network), device, offload_type="leaf_level")

@@ -16,8 +16,8 @@ from torch import nn
 from magicmirror.errors import ConfigError
 
 if TYPE_CHECKING:
-    from magicmirror.pipeline.memory_options import Quantisation
     from magicmirror.pipeline.pipeline import MagicMirrorPipeline
+    from magicmirror.settings import Quantisation
 
 KEPT = ("norm", "patch_embed", "time_embedding", "ofs_embedding", "proj_out")
 """Parts of the names of layers that keep their precision, beside the adapter's."""
@@ -61,6 +61,22 @@ def is_quantised(layer: nn.Module, name: str) -> bool:
         and not Transformer.is_adapter_key(f"{name}.weight")
         and not any(part in name for part in KEPT)
     )
+
+
+def planned_bytes(network: nn.Module, value_bytes: int, eight_bits: bool, prefix: str = "") -> int:
+    """Bytes that the weights and buffers of a network take at a precision that it may not have yet.
+
+    Args:
+        network: Its weights may lie anywhere.
+        value_bytes: Of one value.
+        eight_bits: Whether ``quantise`` concerns the network.
+        prefix: Name of the network in the one that it is part of, with a dot at its end.
+    """
+    values = sum(tensor.numel() for tensor in (*network.parameters(), *network.buffers())) * value_bytes
+    if not eight_bits:
+        return values
+    small = [layer.weight for name, layer in network.named_modules() if is_quantised(layer, prefix + name)]
+    return values + sum(weight.numel() * (1 - value_bytes) + weight.size(0) * value_bytes for weight in small)
 
 
 def weight_bytes(network: nn.Module) -> int:

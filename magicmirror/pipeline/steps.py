@@ -34,10 +34,12 @@ class PipelineSteps(PersistentPipeline):
     Attributes:
         vae_scale_factor_spatial: Px a side of a latent cell.
         vae_scale_factor_temporal: Pixel frames a latent frame.
+        text_encoder_hook: accelerate's, where the text encoder leaves the device between prompts.
     """
 
     vae_scale_factor_spatial: int
     vae_scale_factor_temporal: int
+    text_encoder_hook: Any = None
 
     def encode_identity(self, references: Sequence[FaceReference]) -> IdentityCondition:
         """Encode one person.
@@ -91,6 +93,25 @@ class PipelineSteps(PersistentPipeline):
         Raises:
             PromptError: If there is an identity, and a prompt names no person or has no room for it.
         """
+        try:
+            return self._encode_prompt(
+                prompt, negative_prompt, guided, identity, prompt_embeds, negative_prompt_embeds, max_sequence_length
+            )
+        finally:
+            if self.text_encoder_hook is not None:
+                self.text_encoder_hook.offload()
+
+    def _encode_prompt(
+        self,
+        prompt: str | Sequence[str] | None,
+        negative_prompt: str | None,
+        guided: bool,
+        identity: IdentityCondition | None,
+        prompt_embeds: Tensor | None,
+        negative_prompt_embeds: Tensor | None,
+        max_sequence_length: int | None,
+    ) -> tuple[Tensor, Tensor | None]:
+        """Do what ``encode_prompt`` says, and leave the text encoder where it worked."""
         device = self._execution_device
         length = max_sequence_length or self.transformer.config.max_text_seq_length
         if prompt_embeds is None:
