@@ -1,15 +1,117 @@
 """Which device a pipeline lives on and how its networks share the memory."""
 
+from dataclasses import replace
+
 import pytest
 import torch
+from torch import nn
 
 from magicmirror.errors import ConfigError
-from magicmirror.pipeline.placement import choose_device
+from magicmirror.pipeline.memory_forecast import MemoryPlan
+from magicmirror.pipeline.memory_options import MemoryOptions
+from magicmirror.pipeline.placement import apply_plan, choose_device, free_bytes, largest_work, place, step_down
+from magicmirror.pipeline.profiles import find_profile
+from magicmirror.types import VideoShape
+
+CPU = torch.device("cpu")
+OPTIONS = {"num_inference_steps": 2, "guidance_scale": 3.0, "seed": 0, "output_type": "latent"}
+MOVES = {  # what runs with the CPU in the place of the GPU
+    "resident": MemoryPlan("resident"),
+    "resident, tiles": MemoryPlan("resident", vae_tiling=True),
+    "text encoder freed": MemoryPlan("resident", frees_text_encoder=True),
+    "model": MemoryPlan("model"),
+    "group": MemoryPlan("group"),
+}
+
+
+def latents(pipeline, reference):
+    return pipeline("a man smiles", [reference], **OPTIONS).frames
+
+
+def networks(pipeline):
+    return [part for part in pipeline.components.values() if isinstance(part, nn.Module)]
 
 
 def test_devices():
-    assert choose_device("cpu") == torch.device("cpu")
+    assert choose_device("cpu") == CPU
     assert choose_device("auto").type in ("cpu", "cuda", "mps")
     for name in ("warp", "cuda:99", "meta"):
         with pytest.raises(ConfigError, match=name):
             choose_device(name)
+    assert 2**20 < free_bytes(CPU) < 2**50
+
+
+@pytest.mark.parametrize("plan", MOVES.values(), ids=MOVES)
+def test_a_plan_changes_no_latents_and_can_be_taken_back(make_pipeline, pipeline, reference, plan):
+    expected = latents(pipeline, reference)
+    moved = make_pipeline()
+    apply_plan(moved, plan, CPU)
+    assert moved.memory_plan == plan and moved._execution_device.type == "cpu"
+    for _ in range(2):
+        assert torch.equal(latents(moved, reference), expected)
+    apply_plan(moved, MemoryPlan(), CPU)
+    assert not any(hasattr(module, "_hf_hook") for network in networks(moved) for module in network.modules())
+    registries = [
+        getattr(module, "_diffusers_hook", None) for network in networks(moved) for module in network.modules()
+    ]
+    assert not any("group_offloading" in registry.hooks for registry in registries if registry is not None)
+    assert torch.equal(latents(moved, reference), expected)
+
+
+def test_every_plan_follows_every_other(make_pipeline, pipeline, reference):
+    expected, moved = latents(pipeline, reference), make_pipeline()
+    for plan in (*MOVES.values(), *reversed(MOVES.values())):
+        apply_plan(moved, plan, CPU)
+        assert (moved.vae.use_tiling, moved.text_encoder_hook is not None) == (plan.vae_tiling, plan.frees_text_encoder)
+        assert torch.equal(latents(moved, reference), expected)
+
+
+def test_the_text_encoder_leaves_as_soon_as_the_prompt_is_read(fresh_pipeline, monkeypatch):
+    apply_plan(fresh_pipeline, MOVES["text encoder freed"], CPU)
+    left = []
+    monkeypatch.setattr(fresh_pipeline.text_encoder_hook, "offload", lambda: left.append(True))
+    embeds, negative = fresh_pipeline.encode_prompt("a man smiles", "", True)
+    assert left == [True] and embeds.shape == negative.shape
+    with pytest.raises(TypeError):
+        fresh_pipeline.encode_prompt(3)  # type: ignore[arg-type]
+    assert left == [True, True]
+
+
+def test_placing_on_a_cpu(fresh_pipeline):
+    profile = replace(find_profile("preview"), shape=VideoShape(9, 32, 32, 8), sizes_px=((32, 32),))
+    assert place(fresh_pipeline, profile, CPU) is fresh_pipeline
+    plan = fresh_pipeline.memory_plan
+    assert (plan.policy, plan.vae_tiling) == ("resident", False)
+    assert plan.reason.startswith("resident: the CPU has one memory")
+    assert step_down(fresh_pipeline) is None
+    place(fresh_pipeline, replace(profile, vae_tiling=True), CPU, MemoryOptions("resident"))
+    assert fresh_pipeline.vae.use_tiling
+    with pytest.raises(ConfigError, match=r'"model" moves weights.*this device is a CPU.*"auto"'):
+        place(fresh_pipeline, profile, CPU, MemoryOptions("model"))
+
+
+def test_the_largest_video_of_a_profile():
+    work = largest_work(find_profile("cogvideox-5b"))
+    assert (work.num_frames, work.height_px, work.width_px, work.rows, work.steps) == (49, 480, 720, 2, 50)
+
+
+@pytest.mark.gpu
+@pytest.mark.parametrize("policy", ["resident", "model", "group", "sequential"])
+def test_policies_on_a_gpu(make_pipeline, reference, policy):
+    expected = latents(make_pipeline(), reference)
+    moved = make_pipeline()
+    place(moved, find_profile("preview"), torch.device("cuda"), MemoryOptions(policy))
+    for _ in range(2):
+        torch.testing.assert_close(latents(moved, reference).cpu(), expected, rtol=0, atol=1e-2)
+    assert moved._execution_device.type == "cuda"
+
+
+@pytest.mark.gpu
+def test_stepping_down_on_a_gpu_reaches_the_last_policy(make_pipeline, reference):
+    expected, moved = latents(make_pipeline(), reference), make_pipeline()
+    place(moved, find_profile("preview"), torch.device("cuda"), MemoryOptions("resident"))
+    policies = []
+    while (plan := step_down(moved)) is not None:
+        policies.append(plan.policy)
+        torch.testing.assert_close(latents(moved, reference).cpu(), expected, rtol=0, atol=1e-2)
+    assert policies == ["model", "group", "sequential"]
