@@ -141,7 +141,10 @@ class DlibFaceRecognizer(nn.Module):
         """
         if images.ndim != 4 or images.shape[1:] != (3, CHIP_SIZE_PX, CHIP_SIZE_PX):
             raise ConfigError(f"Face chips must be (B, 3, {CHIP_SIZE_PX}, {CHIP_SIZE_PX}), got {tuple(images.shape)}.")
-        maps = self.feature_maps(images)
+        return self.embedding(self.feature_maps(images))
+
+    def embedding(self, maps: list[Tensor]) -> Tensor:
+        """Raw embedding (B, 128) of what ``feature_maps`` returns."""
         embedding: Tensor = self.projection(maps[-1].mean(dim=(2, 3)))
         return embedding
 

@@ -121,11 +121,12 @@ def _recogniser_terms(
         logger.warning("no differentiable recogniser is known for embeddings of this model (paper.md, decision 7)")
         return None, None
     recognizer = DlibFaceRecognizer.from_dlib_package().to(pipeline.vae.device)
+    centre = mean_embedding(data, allow_incomplete)
     identity, perceptual = None, None
     if config.identity_loss > 0:
-        identity = IdentityLoss(pipeline.vae, recognizer.embed_aligned, mean_embedding(data, allow_incomplete))
+        identity = IdentityLoss(pipeline.vae, recognizer.embed_aligned, centre)
     if config.perceptual_loss > 0:
-        perceptual = PerceptualLoss(pipeline.vae, recognizer)
+        perceptual = PerceptualLoss(pipeline.vae, recognizer, centre)
     return identity, perceptual
 
 

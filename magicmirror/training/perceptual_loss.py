@@ -1,8 +1,9 @@
-"""A perceptual term on decoded frames: pixels and features of the recogniser, against the frame that was asked for.
+"""A perceptual term on decoded frames: pixels, features and embedding, against the frame that was asked for.
 
 Not in the paper (**D7** in ``docs/paper_map.md``). The identity term alone sharpens the first frame only, and with
 speckles that please the recogniser rather than the eye; this one compares any frame with its own target, so it knows
 pose and light, and early features punish speckles. It is the usual perceptual loss, with the network that is at hand.
+The embedding keeps the person through the clip: a turned or tilted head is cut out as crookedly in both pictures.
 """
 
 from __future__ import annotations
@@ -23,12 +24,16 @@ class PerceptualLoss:
 
     Args:
         vae: Frozen; gradients flow through its decoder.
-        recognizer: Frozen; its features are compared.
+        recognizer: Frozen; its features and embeddings are compared.
+        centre: (E,) mean embedding, taken off both embeddings before they are compared; see ``IdentityLoss``.
     """
 
-    def __init__(self, vae: AutoencoderKLCogVideoX, recognizer: DlibFaceRecognizer) -> None:
+    def __init__(
+        self, vae: AutoencoderKLCogVideoX, recognizer: DlibFaceRecognizer, centre: Tensor | None = None
+    ) -> None:
         self.vae = vae.requires_grad_(False).eval()
         self.recognizer = recognizer
+        self.centre = centre
 
     def __call__(self, clean: Tensor, latents: Tensor, frames: Tensor, keep: Tensor) -> Tensor:
         """Mean over kept samples.
@@ -41,7 +46,8 @@ class PerceptualLoss:
 
         Returns:
             Scalar: mean absolute difference of pixels in [-1, 1], plus the mean over the recogniser's stages of the
-            squared difference of features of unit length, in [0, 4]. Zero if nothing is kept.
+            squared difference of features of unit length, in [0, 4], plus 1 - cosine of the embeddings, in [0, 2]. Zero
+            if nothing is kept.
         """
         if not bool(keep.any()):
             return clean.new_zeros(())
@@ -50,19 +56,25 @@ class PerceptualLoss:
         with torch.no_grad():
             wanted = self._decode(latents[rows, frames[rows]])
             wanted_maps = self._maps(wanted)
+        maps = self._maps(predicted)
         distances = [
             (functional.normalize(map_.float(), dim=1) - functional.normalize(goal.float(), dim=1))
             .square()
             .sum(1)
             .mean()
-            for map_, goal in zip(self._maps(predicted), wanted_maps, strict=True)
+            for map_, goal in zip(maps, wanted_maps, strict=True)
         ]
-        return (predicted - wanted).abs().mean() + torch.stack(distances).mean()
+        likeness = functional.cosine_similarity(self._embedding(maps), self._embedding(wanted_maps), dim=-1).mean()
+        return (predicted - wanted).abs().mean() + torch.stack(distances).mean() + (1 - likeness)
 
     def _decode(self, latents: Tensor) -> Tensor:
         """Decode (N, C, H, W) latents as stills, (N, 3, H_px, W_px)."""
         pixels: Tensor = self.vae.decode(latents.unsqueeze(2) / self.vae.config.scaling_factor).sample
         return pixels[:, :, 0].float()
+
+    def _embedding(self, maps: list[Tensor]) -> Tensor:
+        embedding = self.recognizer.embedding(maps).float()
+        return embedding if self.centre is None else embedding - self.centre.to(embedding)
 
     def _maps(self, pixels: Tensor) -> list[Tensor]:
         return self.recognizer.feature_maps(chips_from_template((pixels / 2 + 0.5).clamp(0, 1)))

@@ -3,7 +3,7 @@
 import pytest
 import torch
 
-from magicmirror.models.recognizer import chips_from_template
+from magicmirror.models.recognizer import EMBEDDING_SIZE, chips_from_template
 from magicmirror.training.networks import identity_objective
 from magicmirror.training.objective import draw_step
 from magicmirror.training.perceptual_loss import PerceptualLoss
@@ -12,7 +12,7 @@ from tests.tiny_training import generator, make_batch, make_config
 
 @pytest.fixture
 def term(trainable, recognizer):
-    return PerceptualLoss(trainable.vae, recognizer)
+    return PerceptualLoss(trainable.vae, recognizer, torch.full((EMBEDDING_SIZE,), 0.02))
 
 
 def latents_of(trainable, seed=0):
@@ -20,28 +20,31 @@ def latents_of(trainable, seed=0):
 
 
 @torch.no_grad()
-def test_value_is_pixels_and_unit_features_of_the_chosen_frames(trainable, recognizer, term):
+def test_value_is_pixels_unit_features_and_embedding_of_the_chosen_frames(trainable, recognizer, term):
     clean, true = latents_of(trainable), latents_of(trainable, seed=1)
     frames = torch.tensor([0, 2, 1])
     value = term(clean, true, frames, torch.tensor([True, False, True]))
     expected = []
     for row in (0, 2):
-        stills, maps = [], []
+        stills, maps, embeddings = [], [], []
         for latents in (clean, true):
             still = trainable.decode_latents(latents[row : row + 1, frames[row] : frames[row] + 1])[:, :, 0]
             stills.append(still)
             maps.append(recognizer.feature_maps(chips_from_template((still / 2 + 0.5).clamp(0, 1))))
+            embeddings.append(recognizer.embed_aligned((still / 2 + 0.5).clamp(0, 1))[0] - 0.02)
         # Of unit vectors: |a - b|^2 = 2 - 2 cos.
         cosines = [torch.cosine_similarity(*pair, dim=1, eps=1e-12) for pair in zip(*maps, strict=True)]
         assert len(cosines) == 5
-        expected.append((stills[0] - stills[1]).abs().mean() + sum((2 - 2 * c).mean() for c in cosines) / 5)
+        likeness = torch.dot(*embeddings) / (embeddings[0].norm() * embeddings[1].norm())
+        features = sum((2 - 2 * c).mean() for c in cosines) / 5
+        expected.append((stills[0] - stills[1]).abs().mean() + features + 1 - likeness)
     torch.testing.assert_close(value, torch.stack(expected).mean(), rtol=1e-3, atol=1e-4)
 
 
 @torch.no_grad()
 def test_the_true_frames_cost_nothing_and_nothing_kept_costs_nothing(trainable, term):
     latents, frames = latents_of(trainable), torch.tensor([0, 1, 2])
-    assert term(latents, latents.clone(), frames, torch.ones(3).bool()) == 0
+    assert term(latents, latents.clone(), frames, torch.ones(3).bool()) < 1e-6
     assert term(latents, latents + 1, frames, torch.zeros(3).bool()) == 0
     assert term(latents, latents + 1, frames, torch.ones(3).bool()) > 0.01
 
