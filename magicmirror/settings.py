@@ -96,11 +96,8 @@ class Settings:
         kind, _, number = self.device.partition(":")
         valid = self.device in ("auto", "cpu", "cuda", "mps") or (kind == "cuda" and number.isdecimal())
         _check(valid, "device", self.device, "auto, cpu, cuda, cuda:N or mps")
-        for name, kind in (("memory", MemoryChoice), ("quantisation", Quantisation)):
-            choices = get_args(kind)
-            _check(
-                getattr(self, name) in choices, name, getattr(self, name), f"{', '.join(choices[:-1])} or {choices[-1]}"
-            )
+        _check_choice("memory", self.memory, get_args(MemoryChoice))
+        _check_choice("quantisation", self.quantisation, get_args(Quantisation))
 
     @property
     def logins(self) -> tuple[tuple[str, str], ...]:
@@ -192,3 +189,8 @@ def _check(valid: bool, name: str, value: object, expected: str) -> None:
     """Raise ``ConfigError`` where a value is out of range."""
     if not valid:
         raise ConfigError(f"{PREFIX}{name.upper()} must be {expected}, got {value!r}.")
+
+
+def _check_choice(name: str, value: str, choices: tuple[str, ...]) -> None:
+    """Raise ``ConfigError`` where a value is none of the choices."""
+    _check(value in choices, name, value, f"{', '.join(choices[:-1])} or {choices[-1]}")

@@ -30,11 +30,11 @@ class _LiveBytes(TorchDispatchMode):
     """Follows every storage from its first tensor to its end."""
 
     def __init__(self, known: Iterable[Tensor]) -> None:
-        super().__init__()
+        super().__init__()  # type: ignore[no-untyped-call]
         self._storages: dict[int, Any] = {}
         self._outside = {tensor.untyped_storage()._cdata for tensor in known}
-        self.alive = 0
-        self.peak = 0
+        self.alive: int = 0
+        self.peak: int = 0
 
     def __torch_dispatch__(self, function: Any, types: Any, args: Any = (), kwargs: Any = None) -> Any:
         result = function(*args, **(kwargs or {}))
@@ -72,4 +72,4 @@ def count_activation_bytes(call: Callable[[], Any], known: Iterable[Tensor]) -> 
     """
     with _FusedAttention(), _LiveBytes(known) as live:
         call()
-    return live.peak
+    return int(live.peak)
