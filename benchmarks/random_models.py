@@ -1,8 +1,9 @@
 """Networks with random weights at a named size: time and memory do not depend on the values.
 
 ``reduced`` is for a CPU. It keeps what the adapter's share of the work depends on as close to CogVideoX-5B as a CPU
-allows: heads of 64, 226 text tokens, 32 face tokens, the published width of the adapter relative to the block, and far
-more video than face tokens. ``cogvideox-5b`` and ``cogvideox-1.5-5b`` are the published sizes.
+allows: heads of 64, 226 text tokens, 32 face tokens, the published width of the adapter relative to the block, an
+adapter in every other block, attention as half of the work, and 90 times more video than face tokens (548 at full
+size, so the adapter's share is larger here). ``cogvideox-5b`` and ``cogvideox-1.5-5b`` are the published sizes.
 """
 
 from __future__ import annotations
@@ -18,6 +19,7 @@ from magicmirror.models.presets import model_preset
 from magicmirror.models.transformer import MagicMirrorTransformer3DModel
 from magicmirror.pipeline.conditioning import IdentityCondition
 from magicmirror.pipeline.denoising import rotary_embedding
+from magicmirror.pipeline.profiles import find_profile
 
 ADAPTER_KEYS = ("identity_dim", "num_face_tokens", "identity_proj_dim", "can_hidden_dim")
 SCHEDULE = {
@@ -73,8 +75,8 @@ def reduced(
     heads: int = 8,
     layers: int = 4,
     frames: int = 3,
-    height: int = 40,
-    width: int = 60,
+    height: int = 48,
+    width: int = 80,
     dtype: torch.dtype = torch.float32,
 ) -> Size:
     """A size for a CPU; H and W in latent cells."""
@@ -96,10 +98,10 @@ def reduced(
 
 def published(preset: str) -> Size:
     """The published size of a backbone at its own resolution and length, in bfloat16."""
-    config = model_preset(preset).transformer
-    frames = (config["sample_frames"] - 1) // 4 + 1
+    config, shape = model_preset(preset).transformer, find_profile(preset).shape
+    frames = (shape.num_frames - 1) // 4 + 1
     frames += -frames % (config.get("patch_size_t") or 1)
-    return Size(preset, config, frames, config["sample_height"], config["sample_width"], torch.bfloat16)
+    return Size(preset, config, frames, shape.height_px // 8, shape.width_px // 8, torch.bfloat16)
 
 
 def build_pair(size: Size, device: torch.device) -> tuple[CogVideoXTransformer3DModel, MagicMirrorTransformer3DModel]:

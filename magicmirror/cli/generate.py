@@ -35,7 +35,7 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
     parser.add_argument(
         "--face-index", metavar="I", type=int, action="append", help="which face of a photo, from 0; repeat per photo"
     )
-    parser.add_argument("--profile", metavar="NAME", help="preview (default) or cogvideox-5b")
+    parser.add_argument("--profile", metavar="NAME", help="preview (default), cogvideox-5b or cogvideox-1.5-5b")
     parser.add_argument("--json", action="store_true", help="print the settings and results as JSON")
 
 

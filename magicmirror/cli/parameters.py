@@ -8,7 +8,10 @@ import argparse
 def add_arguments(parser: argparse.ArgumentParser) -> None:
     """Add the arguments of ``parameters``."""
     parser.add_argument(
-        "--preset", choices=("cogvideox-5b", "preview"), default="cogvideox-5b", help="size of the model"
+        "--preset",
+        choices=("cogvideox-5b", "cogvideox-1.5-5b", "preview"),
+        default="cogvideox-5b",
+        help="size of the model",
     )
 
 

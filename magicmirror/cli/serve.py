@@ -9,7 +9,7 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
     """Add the arguments of ``serve``; what is left out comes from the environment."""
     parser.add_argument("--host", metavar="ADDRESS", help="address to listen on; 0.0.0.0 for all")
     parser.add_argument("--port", metavar="N", type=int, help="port, 7860 by default")
-    parser.add_argument("--profile", metavar="NAME", help="preview (default) or cogvideox-5b")
+    parser.add_argument("--profile", metavar="NAME", help="preview (default), cogvideox-5b or cogvideox-1.5-5b")
 
 
 def run(args: argparse.Namespace) -> int:

@@ -1,12 +1,12 @@
 """Configurations of the networks by name: a profile is one of these, never another class.
 
 ``cogvideox-5b`` has the published sizes of CogVideoX-5B, T5-v1.1-XXL and PhotoMaker-V2's encoder, with the adapter of
-the paper. ``preview`` is the same classes at the size that fits into the repository (``docs/training.md``).
+the paper; ``cogvideox-1.5-5b`` is the same around CogVideoX-1.5-5B. ``preview`` is the same classes at the size that fits into the repository (``docs/training.md``).
 """
 
 from __future__ import annotations
 
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from typing import Any
 
 from magicmirror.errors import ConfigError
@@ -84,6 +84,19 @@ _COGVIDEOX_5B = ModelPreset(
     },
 )
 
+# Patches of two latent frames, and positions cut out of one large grid, so that sizes may differ (text to video: no ofs).
+_COGVIDEOX_1_5_5B = replace(
+    _COGVIDEOX_5B,
+    transformer={
+        **_COGVIDEOX_5B.transformer,
+        "patch_size_t": 2,
+        "patch_bias": False,
+        "sample_width": 300,
+        "sample_height": 300,
+        "sample_frames": 81,
+    },
+)
+
 _PREVIEW = ModelPreset(
     transformer={
         "num_attention_heads": 4,
@@ -148,7 +161,7 @@ _PREVIEW = ModelPreset(
     },
 )
 
-_PRESETS = {"cogvideox-5b": _COGVIDEOX_5B, "preview": _PREVIEW}
+_PRESETS = {"cogvideox-5b": _COGVIDEOX_5B, "cogvideox-1.5-5b": _COGVIDEOX_1_5_5B, "preview": _PREVIEW}
 
 
 def preset_names() -> tuple[str, ...]:

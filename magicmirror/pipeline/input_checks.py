@@ -12,21 +12,26 @@ from magicmirror.errors import ConfigError, PromptError
 OUTPUT_TYPES = ("np", "pt", "pil", "latent")
 
 
-def check_size(height: int, width: int, cell: int) -> None:
-    """Refuse pictures that do not divide into patches.
+def check_size(height: int, width: int, cell: int, largest: tuple[int, int] | None = None) -> None:
+    """Refuse pictures that do not divide into patches, or that a backbone has no positions for.
 
     Args:
         height: In px.
         width: In px.
         cell: Px a side of one patch.
+        largest: Largest height and width in px, a multiple of ``cell``; ``None`` is no limit.
 
     Raises:
         ConfigError: With the nearest size that works.
     """
-    for name, size in (("height", height), ("width", width)):
-        if size < cell or size % cell:
-            nearest = max(cell, round(size / cell) * cell)
-            raise ConfigError(f"{name} must be a multiple of {cell} px, got {size}.", f"The nearest is {nearest}.")
+    for index, (name, size) in enumerate((("height", height), ("width", width))):
+        limit = largest[index] if largest is not None else max(size, cell)
+        if size < cell or size % cell or size > limit:
+            nearest = min(max(cell, round(size / cell) * cell), limit)
+            upto = f" up to {limit}" if largest is not None else ""
+            raise ConfigError(
+                f"{name} must be a multiple of {cell} px{upto}, got {size}.", f"The nearest is {nearest}."
+            )
 
 
 def check_frame_count(num_frames: int, frame_stride: int, decoded: bool) -> None:

@@ -154,8 +154,10 @@ class MagicMirrorPipeline(PipelineSteps):
             FaceError: If the list of references is empty.
             ConfigError: If a size does not fit the networks, the seed is missing, or a value is out of range.
         """
-        cell = self.vae_scale_factor_spatial * self.transformer.config.patch_size
-        check_size(height, width, cell)
+        config, scale = self.transformer.config, self.vae_scale_factor_spatial
+        # CogVideoX 1.5 cuts its positions out of one grid of this size; 1.0 scales them to any.
+        largest = (config.sample_height * scale, config.sample_width * scale) if config.patch_size_t else None
+        check_size(height, width, scale * config.patch_size, largest)
         check_frame_count(num_frames, self.vae_scale_factor_temporal, decoded=output_type != "latent")
         check_text(prompt, negative_prompt, prompt_embeds, negative_prompt_embeds)
         check_randomness(seed, generator)

@@ -31,7 +31,7 @@ class Profile:
         preset: Of ``magicmirror.models.presets``.
         base: Folder or hub id: a saved ``MagicMirrorPipeline``, or a stock CogVideoX that ``face_encoder`` and an
             adapter are put on.
-        shape: Default, and largest, video.
+        shape: Default video; the largest too, but for ``max_frames``.
         sizes_px: (height, width) pairs that the model was trained at; others give garbled pictures.
         analyzer: Face analyzer, see ``magicmirror.faces.analyzer.create_face_analyzer``.
         crop_size_px: Side of the head crop.
@@ -45,6 +45,8 @@ class Profile:
         cpu_dtype: Of all networks on a CPU or MPS.
         gpu_dtype: Of all networks on a CUDA device.
         vae_tiling: Decode in tiles, which takes less memory.
+        frame_step: Videos have ``frame_step * k + 1`` frames: what VAE and patches allow and the weights were made for.
+        max_frames: Longest video; ``None`` is that of ``shape``.
     """
 
     name: str
@@ -64,6 +66,8 @@ class Profile:
     cpu_dtype: Literal["float32", "bfloat16"] = "float32"
     gpu_dtype: Literal["float32", "bfloat16"] = "bfloat16"
     vae_tiling: bool = False
+    frame_step: int = FRAME_STEP
+    max_frames: int | None = None
 
     def with_settings(self, settings: Settings) -> Profile:
         """The profile with the weights that the settings name in place of its own."""
@@ -111,10 +115,11 @@ class Profile:
         """
         frames, height, width = request.num_frames, request.height_px, request.width_px
         assert frames is not None and height is not None and width is not None
-        nearest_frames = 1 + FRAME_STEP * round((min(max(frames, 1), self.shape.num_frames) - 1) / FRAME_STEP)
+        step, most = self.frame_step, self.max_frames or self.shape.num_frames
+        nearest_frames = 1 + step * round((min(max(frames, 1), most) - 1) / step)
         if frames != nearest_frames:
             raise ConfigError(
-                f'"{self.name}" makes 1, 9, 17, ... up to {self.shape.num_frames} frames, got {frames}.',
+                f'"{self.name}" makes 1, {1 + step}, {1 + 2 * step}, ... up to {most} frames, got {frames}.',
                 f"The nearest is {nearest_frames}.",
             )
         nearest = min(self.sizes_px, key=lambda size: abs(size[0] - height) + abs(size[1] - width))
@@ -163,6 +168,25 @@ _PROFILES = {
             face_encoder="TencentARC/PhotoMaker-V2",
             cpu_dtype="bfloat16",
             vae_tiling=True,
+        ),
+        Profile(
+            name="cogvideox-1.5-5b",
+            preset="cogvideox-1.5-5b",
+            base="zai-org/CogVideoX1.5-5B",
+            shape=VideoShape(num_frames=81, height_px=768, width_px=1360, fps=16),
+            sizes_px=((768, 1360),),
+            analyzer="insightface",
+            crop_size_px=224,
+            num_inference_steps=50,
+            guidance_scale=6.0,
+            scheduler="dpm",
+            use_dynamic_cfg=True,
+            face_encoder="TencentARC/PhotoMaker-V2",
+            cpu_dtype="bfloat16",
+            vae_tiling=True,
+            # Trained at 5 and 10 seconds of 16 frames, in patches of two latent frames.
+            frame_step=16,
+            max_frames=161,
         ),
     )
 }

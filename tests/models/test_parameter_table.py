@@ -77,5 +77,5 @@ def test_table_shows_the_published_totals_only_where_they_belong(tables):
 
 
 def test_unknown_preset_is_refused():
-    with pytest.raises(ConfigError, match=r"'huge'.*cogvideox-5b, preview"):
+    with pytest.raises(ConfigError, match=r"'huge'.*cogvideox-5b, cogvideox-1.5-5b, preview"):
         parameter_table("huge")

@@ -11,8 +11,8 @@ def width_of(transformer):
 
 
 def test_names():
-    assert preset_names() == ("cogvideox-5b", "preview")
-    with pytest.raises(ConfigError, match=r"Unknown preset 'wan'. Known are cogvideox-5b, preview"):
+    assert preset_names() == ("cogvideox-5b", "cogvideox-1.5-5b", "preview")
+    with pytest.raises(ConfigError, match=r"Unknown preset 'wan'. Known are cogvideox-5b, cogvideox-1.5-5b, preview"):
         model_preset("wan")
 
 
@@ -23,6 +23,19 @@ def test_full_size_is_the_published_one():
     assert (preset.transformer["num_face_tokens"], preset.transformer["identity_dim"]) == (32, 2048)
     assert (preset.image_encoder["image_size"], preset.image_encoder["patch_size"]) == (224, 14)
     assert (preset.text_encoder["d_model"], preset.text_encoder["num_layers"]) == (4096, 24)
+
+
+def test_newer_backbone_differs_in_patches_and_grid_alone():
+    old, new = (model_preset(name) for name in ("cogvideox-5b", "cogvideox-1.5-5b"))
+    changed = {key: value for key, value in new.transformer.items() if old.transformer.get(key) != value}
+    assert changed == {
+        "patch_size_t": 2,
+        "patch_bias": False,
+        "sample_width": 300,
+        "sample_height": 300,
+        "sample_frames": 81,
+    }
+    assert (new.vae, new.text_encoder, new.face_perceiver) == (old.vae, old.text_encoder, old.face_perceiver)
 
 
 def test_preview_makes_17_frames_of_128_px():

@@ -18,12 +18,15 @@ def request_for(profile, reference, **changes):
 
 
 def test_profiles_fit_their_model_presets():
-    assert profile_names() == ("preview", "cogvideox-5b")
+    assert profile_names() == ("preview", "cogvideox-5b", "cogvideox-1.5-5b")
     for name in profile_names():
         profile = find_profile(name)
         transformer = model_preset(profile.preset).transformer
-        assert profile.shape.height_px == 8 * transformer["sample_height"]
-        assert profile.shape.width_px == 8 * transformer["sample_width"]
+        size, grid = profile.shape, (8 * transformer["sample_height"], 8 * transformer["sample_width"])
+        if "patch_size_t" in transformer:  # positions are cut out of a larger grid
+            assert size.height_px <= grid[0] and size.width_px <= grid[1]
+        else:
+            assert (size.height_px, size.width_px) == grid
         assert profile.shape.num_frames == transformer["sample_frames"]
         assert (profile.shape.height_px, profile.shape.width_px) in profile.sizes_px
 
@@ -69,13 +72,28 @@ def test_impossible_sizes_name_the_nearest(reference, changes, message):
         profile.resolve(request_for(profile, reference, **changes))
 
 
+@pytest.mark.parametrize(
+    ("changes", "message"),
+    [
+        ({"num_frames": 49 + 8}, "1, 17, 33, ... up to 161 frames, got 57.*nearest is (49|65)"),
+        ({"num_frames": 500}, "nearest is 161"),
+        ({"width_px": 1280, "height_px": 720}, "1280 x 720 px.*nearest size is 1360 x 768"),
+    ],
+)
+def test_the_newer_backbone_has_its_own_sizes(reference, changes, message):
+    profile = find_profile("cogvideox-1.5-5b")
+    assert profile.resolve(request_for(profile, reference, num_frames=161)).num_frames == 161
+    with pytest.raises(ConfigError, match=message):
+        profile.resolve(request_for(profile, reference, **changes))
+
+
 def test_request_for_another_profile_is_refused(reference):
     with pytest.raises(ConfigError, match=r'"cogvideox-5b".*"preview"'):
         find_profile("preview").resolve(request_for(find_profile("cogvideox-5b"), reference))
 
 
 def test_unknown_profile_names_the_known():
-    with pytest.raises(ConfigError, match="preview, cogvideox-5b"):
+    with pytest.raises(ConfigError, match=r"preview, cogvideox-5b, cogvideox-1\.5-5b"):
         find_profile("huge")
 
 
