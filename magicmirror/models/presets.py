@@ -1,7 +1,8 @@
 """Configurations of the networks by name: a profile is one of these, never another class.
 
 ``cogvideox-5b`` has the published sizes of CogVideoX-5B, T5-v1.1-XXL and PhotoMaker-V2's encoder, with the adapter of
-the paper; ``cogvideox-1.5-5b`` is the same around CogVideoX-1.5-5B. ``preview`` is the same classes at the size that fits into the repository (``docs/training.md``).
+the paper; ``cogvideox-1.5-5b`` is the same around CogVideoX-1.5-5B. ``preview`` is the same classes at the size that
+fits into the repository (``docs/training.md``).
 """
 
 from __future__ import annotations
@@ -84,7 +85,7 @@ _COGVIDEOX_5B = ModelPreset(
     },
 )
 
-# Patches of two latent frames, and positions cut out of one large grid, so that sizes may differ (text to video: no ofs).
+# Patches of two latent frames, and positions cut out of one large grid. Text to video has no ``ofs``.
 _COGVIDEOX_1_5_5B = replace(
     _COGVIDEOX_5B,
     transformer={
