@@ -15,7 +15,7 @@ if TYPE_CHECKING:
     from magicmirror.training.recipes import Recipe
 
 _NAMES = (
-    "vae, tower, joint, likeness, base, stage1_images, stage2_videos, cogvideox_5b_stage1 or cogvideox_5b_stage2 "
+    "vae, tower, captions, joint, likeness, base, stage1_images, stage2_videos, cogvideox_5b_stage1 or cogvideox_5b_stage2 "
     "(magicmirror/training/recipes.py)"
 )
 _SETTINGS = ("seed", "max_steps", "micro_batch", "checkpoint_steps", "validation_steps", "log_steps", "mixed_precision")
@@ -28,9 +28,9 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
         "--data",
         type=Path,
         action="append",
-        required=True,
+        default=[],
         metavar="PATH",
-        help="folder of shards of `prepare`; for the recipe vae its manifest.jsonl",
+        help="folder of shards of `prepare`; for the recipe vae its manifest.jsonl; captions takes none",
     )
     parser.add_argument("--output", type=Path, required=True, metavar="DIR", help="gets checkpoints and networks")
     start = parser.add_argument_group("what to start from (magicmirror/training/start.py says which recipe takes what)")
@@ -82,6 +82,10 @@ def run(args: argparse.Namespace) -> int:
     first = os.environ.get("RANK", "0") == "0"  # set by `accelerate launch` where several processes train
     logging.getLogger("magicmirror").setLevel(logging.INFO if first else logging.WARNING)
     recipe = _recipe(args)
+    if bool(args.data) == (recipe.objective == "captions"):
+        if args.data:
+            raise ConfigError('The recipe "captions" has no use for --data: it makes its captions.', "Leave it out.")
+        raise ConfigError(f'The recipe "{args.recipe}" needs --data.', "Name a folder of shards of `prepare`.")
     if args.max_hours is not None and not args.max_hours > 0:
         raise ConfigError(f"--max-hours must be positive, got {args.max_hours}.")
 

@@ -9,7 +9,7 @@ from __future__ import annotations
 
 import json
 from collections import Counter
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from contextlib import ExitStack
 from dataclasses import dataclass
 from pathlib import Path
@@ -96,6 +96,18 @@ class LatentDataset(Dataset[dict[str, Any]]):
     def __getitem__(self, index: int) -> dict[str, Any]:
         """Return a row with the portrait itself as its reference (view 0); see ``sample``."""
         return self.sample(index, view=0)
+
+    def drop_captions(self, unusable: Callable[[str], bool]) -> int:
+        """Leave out the rows whose captions a model cannot take, and return how many.
+
+        Raises:
+            ConfigError: When no row is left.
+        """
+        before = len(self.rows)
+        self.rows = [row for row in self.rows if not unusable(row.caption)]
+        if not self.rows:
+            raise ConfigError(f"No {self.kind} has a caption that names one person and fits into the model's prompts.")
+        return before - len(self.rows)
 
     def num_views(self, index: int) -> int:
         """Number of views of a row's portrait, view 0 included."""

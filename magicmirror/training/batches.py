@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import logging
 from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
@@ -11,18 +12,21 @@ import torch
 from torch import Tensor
 
 from magicmirror.data.dataset import BatchOrder, Kind, LatentDataset
+from magicmirror.errors import PromptError
 from magicmirror.pipeline.conditioning import fusion_position
 from magicmirror.pipeline.person_word import find_person_word
 from magicmirror.pipeline.pipeline import MagicMirrorPipeline
 from magicmirror.training.config import TrainingConfig
 from magicmirror.training.parts import WHOLE, Batch, BatchSource, Part, take
 
+logger = logging.getLogger(__name__)
+
 
 def text_batch(tokenizer: Any, captions: Sequence[str], length: int) -> tuple[Tensor, list[int]]:
     """Token ids (B, T) of captions without their trigger, and where each names its person.
 
     Raises:
-        PromptError: If a caption names nobody or is too long; captions are ours, so that is a fault of the data.
+        PromptError: If a caption names nobody or is too long.
     """
     people = [find_person_word(caption) for caption in captions]
     positions = [fusion_position(tokenizer, person, length) for person in people]
@@ -50,11 +54,21 @@ def identity_batches(
     Returns:
         The batch of a step, or a part of it.
     """
-    orders = {
-        kind: BatchOrder(LatentDataset(folders, kind, allow_incomplete), size, config.seed)
-        for kind, size in wanted_kinds(config).items()
-    }
     length = pipeline.transformer.config.max_text_seq_length
+
+    def unusable(caption: str) -> bool:
+        try:
+            text_batch(pipeline.tokenizer, [caption], length)
+        except PromptError:
+            return True
+        return False
+
+    orders = {}
+    for kind, size in wanted_kinds(config).items():
+        rows = LatentDataset(folders, kind, allow_incomplete)
+        if dropped := rows.drop_captions(unusable):
+            logger.warning("%d of %d captions are too long or name nobody: left out", dropped, dropped + len(rows))
+        orders[kind] = BatchOrder(rows, size, config.seed)
 
     def batch_at(step: int, part: Part = WHOLE, /) -> Batch:
         kind = kind_at(step, config)

@@ -98,7 +98,6 @@ def captions() -> Recipe:
         image_batch=64,
         weight_decay=0.0,
         ema_decay=0.99,
-        mixed_precision="no",
     )
     return Recipe(
         config,

@@ -1,5 +1,7 @@
 """Batches: which token names the person, and everything a function of seed and step."""
 
+import json
+
 import pytest
 import torch
 
@@ -7,7 +9,7 @@ from magicmirror.data.dataset import LatentDataset
 from magicmirror.errors import ConfigError, PromptError
 from magicmirror.training.batches import identity_batches, text_batch, tower_batches
 from tests.tiny_pipeline import TEXT_LENGTH
-from tests.tiny_training import CAPTIONS, FRAMES, make_config
+from tests.tiny_training import CAPTIONS, FRAMES, make_config, write_shards
 
 
 def test_positions_point_at_the_last_token_of_the_person_word(trainable):
@@ -83,3 +85,20 @@ def test_tower_batches_hold_the_latents_of_their_own_crops(trainable, shards):
     portraits = {data.sample(row, 0)["crop"].numpy().tobytes() for row in range(len(data))}
     assert all(crop.numpy().tobytes() not in portraits for crop in batch["crops"])
     assert not batch["latents"].requires_grad
+
+
+def test_captions_that_the_model_cannot_take_are_left_out_and_counted(trainable, tmp_path, caplog):
+    shards = write_shards(tmp_path / "shards")
+    path = next(shards.glob("*.jsonl"))
+    lines = [json.loads(line) for line in path.read_text().splitlines()]
+    for number, caption in ((0, "the sea"), (1, "a man img " + "and " * TEXT_LENGTH)):
+        lines[number]["caption"] = caption
+    path.write_text("".join(json.dumps(line) + "\n" for line in lines))
+    config = make_config(clip_share=0.0, image_batch=31)
+    batch_at = identity_batches(trainable, [shards], config, allow_incomplete=False)
+    assert "2 of 64 captions are too long or name nobody" in caplog.text
+    seen = {caption for step in range(2) for caption in batch_at(step)["captions"]}
+    assert seen == set(CAPTIONS)
+    path.write_text("".join(json.dumps({**line, "caption": "the sea"}) + "\n" for line in lines))
+    with pytest.raises(ConfigError, match="No image has a caption"):
+        identity_batches(trainable, [shards], config, allow_incomplete=False)
