@@ -9,6 +9,7 @@ import torch
 from diffusers.utils.torch_utils import randn_tensor
 from torch import Tensor
 
+from magicmirror.pipeline.acceleration import StepCache, step_cache
 from magicmirror.pipeline.conditioning import (
     IdentityCondition,
     average_identity,
@@ -35,11 +36,13 @@ class PipelineSteps(PersistentPipeline):
         vae_scale_factor_spatial: Px a side of a latent cell.
         vae_scale_factor_temporal: Pixel frames a latent frame.
         text_encoder_hook: accelerate's, where the text encoder leaves the device between prompts.
+        step_cache: Reuse of denoising steps; ``None`` computes every one.
     """
 
     vae_scale_factor_spatial: int
     vae_scale_factor_temporal: int
     text_encoder_hook: Any = None
+    step_cache: StepCache | None = None
 
     def encode_identity(self, references: Sequence[FaceReference]) -> IdentityCondition:
         """Encode one person.
@@ -228,19 +231,20 @@ class PipelineSteps(PersistentPipeline):
             prompt_embeds = torch.cat([negative_prompt_embeds, prompt_embeds])
         if identity is not None:
             identity = IdentityCondition(*(tokens.expand(latents.size(0), -1, -1) for tokens in identity))
-        return denoise(
-            self.transformer,
-            self.scheduler,
-            latents,
-            prompt_embeds,
-            guidance,
-            rotary=rotary_embedding(self.transformer.config, latents.shape, latents.device),
-            identity=identity,
-            identity_scale=identity_scale,
-            generator=generator,
-            attention_kwargs=attention_kwargs,
-            watcher=watcher,
-        )
+        with step_cache(self.transformer, self.step_cache, num_inference_steps):
+            return denoise(
+                self.transformer,
+                self.scheduler,
+                latents,
+                prompt_embeds,
+                guidance,
+                rotary=rotary_embedding(self.transformer.config, latents.shape, latents.device),
+                identity=identity,
+                identity_scale=identity_scale,
+                generator=generator,
+                attention_kwargs=attention_kwargs,
+                watcher=watcher,
+            )
 
     def decode_latents(self, latents: Tensor) -> Tensor:
         """Decode clean latents (B, F, C, H, W) to frames (B, 3, F, H, W), about [-1, 1]."""

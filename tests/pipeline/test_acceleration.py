@@ -1,0 +1,69 @@
+import pytest
+import torch
+
+from magicmirror.errors import ConfigError
+from magicmirror.pipeline.acceleration import SpeedOptions, StepCache, accelerate_pipeline
+
+STEPS = 6
+EAGER = StepCache("first-block", 100.0)  # so lax that every step after the first is reused
+MAG = StepCache("mag", 0.5, (1.0, 1.01, 0.99))
+
+
+def count_blocks(pipeline):
+    calls = []
+    for block in pipeline.transformer.transformer_blocks[1:]:
+        block.ff.register_forward_hook(lambda *_: calls.append(1))
+    return calls
+
+
+@pytest.mark.parametrize("cache", [EAGER, MAG], ids=lambda cache: cache.name)
+def test_a_step_cache_saves_blocks_and_leaves_nothing_behind(fresh_pipeline, reference, cache):
+    options = {"seed": 0, "num_inference_steps": STEPS, "guidance_scale": 3.0, "output_type": "latent"}
+    exact = fresh_pipeline("a man smiles", [reference], **options).frames
+    calls = count_blocks(fresh_pipeline)
+    accelerate_pipeline(fresh_pipeline, SpeedOptions(cache=cache))
+    cached = fresh_pipeline("a man smiles", [reference], **options).frames
+    assert len(calls) < 2 * STEPS
+    assert not torch.equal(cached, exact)
+    assert torch.equal(fresh_pipeline("a man smiles", [reference], **options).frames, cached)
+    assert not fresh_pipeline.transformer.is_cache_enabled
+    accelerate_pipeline(fresh_pipeline, SpeedOptions())
+    assert torch.equal(fresh_pipeline("a man smiles", [reference], **options).frames, exact)
+
+
+def test_a_cancelled_request_leaves_no_cache(fresh_pipeline, reference):
+    class Cancelled(Exception):
+        pass
+
+    def stop(*_):
+        raise Cancelled
+
+    options = {"seed": 0, "num_inference_steps": STEPS, "output_type": "latent"}
+    exact = fresh_pipeline("a man smiles", [reference], **options).frames
+    fresh_pipeline.step_cache = EAGER
+    with pytest.raises(Cancelled):
+        fresh_pipeline("a man smiles", [reference], callback_on_step_end=stop, **options)
+    fresh_pipeline.step_cache = None
+    assert torch.equal(fresh_pipeline("a man smiles", [reference], **options).frames, exact)
+
+
+def test_attention_kernel_reaches_the_blocks_and_an_unknown_one_is_refused(fresh_pipeline):
+    accelerate_pipeline(fresh_pipeline, SpeedOptions(attention="_native_math"))
+    kernels = {str(processor._attention_backend) for processor in fresh_pipeline.transformer.attn_processors.values()}
+    assert kernels == {"_native_math"} or kernels == {"AttentionBackendName._NATIVE_MATH"}
+    fresh_pipeline.transformer.reset_attention_backend()
+    with pytest.raises(ConfigError, match='"fastest" cannot be used'):
+        accelerate_pipeline(fresh_pipeline, SpeedOptions(attention="fastest"))
+
+
+@pytest.mark.parametrize(
+    ("options", "message"),
+    [
+        ({"name": "tea", "threshold": 0.1}, "is no step cache.*first-block, mag"),
+        ({"name": "first-block", "threshold": 0.0}, "must be above 0, got 0.0"),
+        ({"name": "mag", "threshold": 0.1}, "needs mag_ratios"),
+    ],
+)
+def test_impossible_caches_are_refused(options, message):
+    with pytest.raises(ConfigError, match=message):
+        StepCache(**options)
