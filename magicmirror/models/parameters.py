@@ -2,13 +2,14 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Mapping
+from collections.abc import Callable, Collection, Iterable, Mapping
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any
 
 from magicmirror.models.presets import model_preset
 
 if TYPE_CHECKING:
+    import torch
     from torch import nn
 
 # What the paper says of CogVideoX-5B and of MagicMirror, in parameters.
@@ -122,8 +123,15 @@ def _transformer_parts(transformer: Any) -> Mapping[str, int]:
     return counts
 
 
-def build_networks(preset: str) -> Mapping[str, nn.Module]:
-    """Build the networks of a preset on the meta device, by their names in the pipeline.
+def build_networks(
+    preset: str, device: torch.device | str = "meta", names: Collection[str] | None = None
+) -> Mapping[str, nn.Module]:
+    """Build the networks of a preset with random weights, by their names in the pipeline.
+
+    Args:
+        preset: Of ``magicmirror.models.presets``.
+        device: Where; on ``meta`` they have sizes alone.
+        names: Which of them; ``None`` is all.
 
     Raises:
         ConfigError: For an unknown preset.
@@ -138,13 +146,14 @@ def build_networks(preset: str) -> Mapping[str, nn.Module]:
     from magicmirror.models.perceiver import FacePerceiver, IdentityPerceiver
     from magicmirror.models.transformer import MagicMirrorTransformer3DModel
 
-    with torch.device("meta"):
-        return {
-            "transformer": MagicMirrorTransformer3DModel(**sizes.transformer),
-            "text_encoder": T5EncoderModel(T5Config(**sizes.text_encoder)),
-            "vae": AutoencoderKLCogVideoX(**sizes.vae),
-            "image_encoder": CLIPVisionModel(CLIPVisionConfig(**sizes.image_encoder)),
-            "identity_perceiver": IdentityPerceiver(**sizes.identity_perceiver),
-            "face_perceiver": FacePerceiver(**sizes.face_perceiver),
-            "identity_fusion": IdentityFusion(**sizes.identity_fusion),
-        }
+    makers: dict[str, Callable[[], nn.Module]] = {
+        "transformer": lambda: MagicMirrorTransformer3DModel(**sizes.transformer),
+        "text_encoder": lambda: T5EncoderModel(T5Config(**sizes.text_encoder)),
+        "vae": lambda: AutoencoderKLCogVideoX(**sizes.vae),
+        "image_encoder": lambda: CLIPVisionModel(CLIPVisionConfig(**sizes.image_encoder)),
+        "identity_perceiver": lambda: IdentityPerceiver(**sizes.identity_perceiver),
+        "face_perceiver": lambda: FacePerceiver(**sizes.face_perceiver),
+        "identity_fusion": lambda: IdentityFusion(**sizes.identity_fusion),
+    }
+    with torch.device(device):
+        return {name: make() for name, make in makers.items() if names is None or name in names}

@@ -1,0 +1,165 @@
+"""Peak memory of one whole request, under each policy and quantisation.
+
+    python benchmarks/memory.py [--json FILE]                    # the preview model on the CPU: resident set
+    python benchmarks/memory.py --full [--profile NAME]          # published sizes, random weights: needs a GPU
+
+Every row runs in a process of its own. On a GPU the peak is that of torch's allocator (``max_memory_allocated``) from
+the first network to the last frame; on a CPU it is the resident set, of which *libraries* is the part before anything
+is loaded. The number of steps does not change the peak, so two are run.
+"""
+
+from __future__ import annotations
+
+import argparse
+import json
+import resource
+import subprocess
+import sys
+import time
+from collections.abc import Sequence
+from dataclasses import replace
+from typing import Any
+
+import record
+
+CPU_ROWS = (("resident", "none", "whole"), ("resident", "none", "tiled"))
+GPU_ROWS = (
+    ("resident", "none", "tiled"),
+    ("resident", "none", "whole"),
+    ("resident", "int8", "tiled"),
+    ("model", "none", "tiled"),
+    ("model", "int8", "tiled"),
+    ("group", "none", "tiled"),
+    ("sequential", "none", "tiled"),
+)
+GIB = 2**30
+
+
+def peak_rss_bytes() -> int:
+    """Largest resident set of this process so far."""
+    scale = 1 if sys.platform == "darwin" else 1024
+    return resource.getrusage(resource.RUSAGE_SELF).ru_maxrss * scale
+
+
+def random_reference(embedding: int, side: int) -> Any:
+    """A reference of noise, in the form of an analysed photo."""
+    import numpy as np
+
+    from magicmirror.types import FaceBox, FaceReference
+
+    random = np.random.default_rng(0)
+    return FaceReference(
+        box=FaceBox(0, 0, side, side),
+        landmarks=np.zeros((5, 2), np.float32),
+        landmark_scheme="dlib5",
+        crop=random.integers(0, 256, (side, side, 3), dtype=np.uint8),
+        embedding=random.normal(size=embedding).astype(np.float32),
+        score=1.0,
+    )
+
+
+def random_pipeline(preset: str, device: Any, dtype: Any) -> Any:
+    """A pipeline of random networks, each made on the device and brought to the CPU."""
+    import torch
+    from diffusers import CogVideoXDDIMScheduler
+    from random_models import SCHEDULE
+    from transformers import CLIPImageProcessorPil, T5Tokenizer
+
+    from magicmirror.models.parameters import build_networks
+    from magicmirror.pipeline.pipeline import MagicMirrorPipeline
+    from magicmirror.pipeline.profiles import bundled_model
+
+    torch.set_default_dtype(dtype)
+    networks = {}
+    for name in (
+        "text_encoder",
+        "vae",
+        "transformer",
+        "image_encoder",
+        "identity_perceiver",
+        "face_perceiver",
+        "identity_fusion",
+    ):
+        networks.update(build_networks(preset, device, (name,)))
+        networks[name].to("cpu").eval().requires_grad_(False)
+    torch.set_default_dtype(torch.float32)
+    side = networks["image_encoder"].config.image_size
+    return MagicMirrorPipeline(
+        tokenizer=T5Tokenizer.from_pretrained(bundled_model("preview") / "tokenizer"),
+        scheduler=CogVideoXDDIMScheduler(**SCHEDULE),
+        feature_extractor=CLIPImageProcessorPil(
+            size={"shortest_edge": side}, crop_size={"height": side, "width": side}
+        ),
+        **networks,
+    )
+
+
+def measure(profile_name: str, policy: str, quantisation: str, decode: str) -> dict[str, Any]:
+    """One row, in this process."""
+    import torch
+
+    from magicmirror.pipeline.loading import generate, load_pipeline
+    from magicmirror.pipeline.memory_options import MemoryOptions
+    from magicmirror.pipeline.placement import place
+    from magicmirror.pipeline.profiles import find_profile
+    from magicmirror.types import GenerationRequest
+
+    libraries = peak_rss_bytes()
+    profile = replace(find_profile(profile_name), num_inference_steps=2)
+    options = MemoryOptions.named(policy, quantisation, decode == "tiled")
+    on_gpu = profile_name != "preview"
+    if on_gpu:
+        device = torch.device("cuda")
+        pipeline = random_pipeline(profile.preset, device, torch.bfloat16)
+        torch.cuda.empty_cache()
+        torch.cuda.reset_peak_memory_stats()
+        place(pipeline, profile, device, options)
+    else:
+        pipeline = load_pipeline(profile, "cpu", memory=options)
+    reference = random_reference(pipeline.identity_perceiver.config.embedding_dim, profile.crop_size_px)
+    request = GenerationRequest("a man smiles", (reference,), seed=0, profile=profile.name)
+    started = time.perf_counter()
+    generate(pipeline, profile, request)
+    seconds = time.perf_counter() - started
+    peak = torch.cuda.max_memory_allocated() if on_gpu else peak_rss_bytes()
+    return {"peak_gib": peak / GIB, "libraries_gib": 0.0 if on_gpu else libraries / GIB, "seconds": seconds}
+
+
+def in_own_process(arguments: Sequence[str]) -> dict[str, Any]:
+    """Run one row in a new process; a row that fails tells why and does not stop the others."""
+    done = subprocess.run([sys.executable, __file__, "--row", *arguments], capture_output=True, text=True, check=False)
+    if done.returncode:
+        return {"failed": (done.stderr.strip().splitlines() or ["no message"])[-1]}
+    row: dict[str, Any] = json.loads(done.stdout.strip().splitlines()[-1])
+    return row
+
+
+def main() -> None:
+    """Measure, print a table, write JSON."""
+    parser = record.parser(__doc__)
+    parser.add_argument("--full", action="store_true", help="published sizes on a GPU")
+    parser.add_argument("--profile", default="cogvideox-5b", help="with --full")
+    parser.add_argument("--row", nargs=4, help=argparse.SUPPRESS)
+    args = parser.parse_args()
+    if args.row:
+        print(json.dumps(measure(*args.row)))
+        return
+    if args.full:
+        import torch
+
+        if not torch.cuda.is_available():
+            parser.error("--full needs a CUDA device")
+    profile, rows = (args.profile, GPU_ROWS) if args.full else ("preview", CPU_ROWS)
+    results = []
+    for row in rows:
+        results.append(
+            {**dict(zip(("policy", "weights", "decode"), row, strict=True)), **in_own_process([profile, *row])}
+        )
+    header = ["policy", "weights", "decode", "peak_gib", "libraries_gib", "seconds", "failed"]
+    print(f"{profile}, one request\n")
+    print(record.table(header, [[result.get(name, "") for name in header] for result in results]))
+    record.finish("memory", {"profile": profile, "steps": 2}, results, args.json)
+
+
+if __name__ == "__main__":
+    main()
