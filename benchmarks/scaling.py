@@ -86,7 +86,7 @@ def _sizes(size: random_models.Size, shares: Sequence[float]) -> list[random_mod
 def reference_work(preset: str, device: torch.device, dtype: torch.dtype, count: int) -> Callable[[], Any]:
     """Both branches of the face encoders for so many photos, and their average."""
     networks = {
-        name: network.to(dtype).eval()
+        name: torch.nn.Module.to(network, dtype).eval()
         for name, network in build_networks(
             preset, device, ("image_encoder", "identity_perceiver", "face_perceiver")
         ).items()
