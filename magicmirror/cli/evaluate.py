@@ -218,10 +218,12 @@ def _pipeline(args: argparse.Namespace, settings: Settings, profile: Profile) ->
     import torch
 
     from magicmirror.pipeline.loading import load_pipeline
+    from magicmirror.pipeline.memory_options import MemoryOptions
 
     if settings.threads:
         torch.set_num_threads(settings.threads)
-    return load_pipeline(profile, settings.device, args.adapter)
+    memory = MemoryOptions.named(settings.memory, settings.quantisation)
+    return load_pipeline(profile, settings.device, args.adapter, memory)
 
 
 def _request_options(args: argparse.Namespace) -> dict[str, Any]:

@@ -36,6 +36,10 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
         "--face-index", metavar="I", type=int, action="append", help="which face of a photo, from 0; repeat per photo"
     )
     parser.add_argument("--profile", metavar="NAME", help="preview (default), cogvideox-5b or cogvideox-1.5-5b")
+    parser.add_argument(
+        "--memory", metavar="POLICY", help="auto (default), resident, model, group or sequential; see docs/memory.md"
+    )
+    parser.add_argument("--quantisation", metavar="KIND", help="none (default), int8 or fp8 for the base's weights")
     parser.add_argument("--json", action="store_true", help="print the settings and results as JSON")
 
 
@@ -44,22 +48,29 @@ def run(args: argparse.Namespace) -> int:
     from dataclasses import replace
 
     from magicmirror.media import OUTPUT_SUFFIXES, check_output_path
+    from magicmirror.pipeline.memory_options import MemoryOptions
     from magicmirror.pipeline.profiles import find_profile
     from magicmirror.serving.production import VideoMaker
     from magicmirror.serving.requests import Fields, build_request
     from magicmirror.settings import Settings
 
     settings = Settings.from_environment()
-    settings = replace(settings, profile=args.profile or settings.profile)
+    given = {name: getattr(args, name) for name in ("profile", "memory", "quantisation") if getattr(args, name)}
+    settings = replace(settings, **given)
     output = check_output_path(args.output, OUTPUT_SUFFIXES)
-    maker = VideoMaker(find_profile(settings.profile, settings), settings.device, settings.threads)
+    memory = MemoryOptions.named(settings.memory, settings.quantisation)
+    maker = VideoMaker(find_profile(settings.profile, settings), settings.device, settings.threads, memory=memory)
     fields = Fields(args.prompt, args.negative_prompt, args.seed, args.steps, args.guidance, args.identity_scale)
     request = build_request(fields, _references(args.reference, args.face_index, maker.analyzer), settings.profile)
     maker.check(request)
     if not args.json:
         print(f"seed {request.seed}", flush=True)
     progress = ProgressLine(shown=sys.stderr.isatty())
-    result = maker.make(request, output, progress, should_stop=lambda: False)
+    progress("loading")
+    maker.load()
+    if maker.memory_line and not args.json:
+        print(f"memory {maker.memory_line}", flush=True)
+    result = maker.make(request, output, progress, should_stop=lambda: False, note=progress.note)
     progress.end()
     _report(result, args.json)
     return 0
@@ -81,6 +92,11 @@ class ProgressLine:
             # From here a Ctrl-C comes too late: the two files appear together, and it takes a fraction of a second.
             signal.signal(signal.SIGINT, signal.SIG_IGN)
         self._write(f"{stage} {step}/{total}" if total else stage)
+
+    def note(self, message: str) -> None:
+        """Say something that stays, and begin the line anew."""
+        self.end()
+        print(f"note: {message}", file=sys.stderr, flush=True)
 
     def end(self) -> None:
         """Clear the line."""

@@ -54,6 +54,13 @@ class MemoryPlan:
     frees_text_encoder: bool = False
     reason: str = ""
 
+    @property
+    def short_name(self) -> str:
+        """What makes it slower than ``resident`` with whole weights, with a space before each word."""
+        words = [] if self.policy == "resident" else [self.policy]
+        words += [self.quantisation] if self.quantisation != "none" else []
+        return "".join(f" {word}" for word in words)
+
     def below(self) -> MemoryPlan | None:
         """The plan that needs less memory; ``None`` where there is none."""
         if self.policy == POLICIES[-1]:

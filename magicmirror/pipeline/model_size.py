@@ -20,6 +20,7 @@ NETWORKS = (
 )
 _EIGHT_BITS = ("transformer", "text_encoder")
 """Networks that quantisation concerns."""
+_TILE_STEPS_PX = (6 * 8, 5 * 8)
 
 
 @dataclass(frozen=True)
@@ -138,10 +139,21 @@ def measure_networks(networks: Mapping[str, Any], value_bytes: int, quantisation
         patch_t=config.patch_size_t or 1,
         latent_channels=vae.config.latent_channels,
         vae_channels=vae.config.block_out_channels[0],
-        tile_px=(vae.tile_sample_min_height, vae.tile_sample_min_width),
+        tile_px=whole_tile_px(vae),
         text_parameters=sum(parameter.numel() for parameter in networks["text_encoder"].parameters()),
         value_bytes=value_bytes,
     )
+
+
+def whole_tile_px(vae: Any) -> tuple[int, int]:
+    """(height, width) of the tiles of a VAE, about half of its own size, with a whole number of cells in every overlap.
+
+    diffusers lets tiles overlap by a sixth of their height and a fifth of their width and rounds cells and pixels on
+    their own: a tile whose sides are not such multiples gives a video of another size.
+    """
+    sides = zip((vae.config.sample_height, vae.config.sample_width), _TILE_STEPS_PX, strict=True)
+    height, width = (max(side // 2 // step, 1) * step for side, step in sides)
+    return height, width
 
 
 @lru_cache(maxsize=8)

@@ -14,7 +14,7 @@ from torch import nn
 from magicmirror.errors import ConfigError
 from magicmirror.pipeline.memory_forecast import MemoryPlan, choose_plan
 from magicmirror.pipeline.memory_options import MemoryOptions
-from magicmirror.pipeline.model_size import VideoWork, measure_networks
+from magicmirror.pipeline.model_size import VideoWork, measure_networks, whole_tile_px
 from magicmirror.pipeline.pipeline import MagicMirrorPipeline
 from magicmirror.pipeline.profiles import Profile
 from magicmirror.pipeline.quantisation import quantise
@@ -53,12 +53,10 @@ def free_bytes(device: torch.device) -> int:
     return int(psutil.virtual_memory().available)
 
 
-def largest_work(profile: Profile) -> VideoWork:
-    """The video that needs most of a profile."""
-    shape = profile.shape
-    height, width = max(profile.sizes_px, key=lambda size: size[0] * size[1])
-    guided = profile.guidance_scale > 1.0
-    return VideoWork(shape.num_frames, height, width, guided, profile.num_inference_steps)
+def usual_work(profile: Profile) -> VideoWork:
+    """The video that a profile makes where nothing else is asked for."""
+    shape, guided = profile.shape, profile.guidance_scale > 1.0
+    return VideoWork(shape.num_frames, shape.height_px, shape.width_px, guided, profile.num_inference_steps)
 
 
 def place(
@@ -86,7 +84,7 @@ def place(
         )
     networks = {name: part for name, part in pipeline.components.items() if isinstance(part, nn.Module)}
     size = measure_networks(networks, pipeline.transformer.dtype.itemsize, options.quantisation)
-    plan = choose_plan(size, largest_work(profile), options, free_bytes(device), device.type, profile.vae_tiling)
+    plan = choose_plan(size, usual_work(profile), options, free_bytes(device), device.type, profile.vae_tiling)
     log.info("Memory: %s", plan.reason)
     quantise(pipeline, plan.quantisation)
     apply_plan(pipeline, plan, device)
@@ -104,7 +102,8 @@ def apply_plan(pipeline: MagicMirrorPipeline, plan: MemoryPlan, device: torch.de
     _bring_home(pipeline)
     pipeline.vae.disable_tiling()
     if plan.vae_tiling:
-        pipeline.vae.enable_tiling()
+        height, width = whole_tile_px(pipeline.vae)
+        pipeline.vae.enable_tiling(height, width)
         pipeline.vae.enable_slicing()
     if plan.policy == "resident":
         pipeline.to(device)

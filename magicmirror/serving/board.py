@@ -210,7 +210,8 @@ class JobBoard:
             stage="ended",
             queue_position=0,
             eta_s=None,
-            message=message,
+            # A note on how it was made stays with what was made.
+            message=message or (record.status.message if state == "done" else ""),
             result_path=path,
             preview=None,
         )

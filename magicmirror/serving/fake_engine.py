@@ -94,7 +94,8 @@ class FakeEngine(QueuedEngine):
     def cost(self, request: GenerationRequest) -> Cost:
         """See ``QueuedEngine.cost``."""
         steps = request.num_inference_steps or self._default.steps
-        return Cost("fake on cpu", request.num_frames or NUM_FRAMES, SIZE_PX, SIZE_PX, True, steps)
+        frames = request.num_frames or NUM_FRAMES
+        return Cost("fake on cpu", frames, SIZE_PX, SIZE_PX, True, steps, step_flop=frames, guess_s=(0.1, 1.0))
 
     def make_video(
         self, request: GenerationRequest, path: Path, progress: JobProgress, should_stop: Callable[[], bool]

@@ -33,7 +33,8 @@ class JobStatus:
         step: Denoising steps done, of the present part.
         total: Denoising steps of one part; 0 while unknown.
         eta_s: Seconds until all of the job is there, from this machine's own speed; ``None`` while unknown.
-        message: Plain text for the person who asked, without paths or tracebacks: the reason of a failure.
+        message: Plain text for the person who asked, without paths or tracebacks: the reason of a failure, or what
+            was done so that it did not fail.
         result_path: The file of a job that is done.
         version: Grows by at least one with every change; see ``Engine.wait``.
         part: Which take, strength or shot is being made, from 1; 0 before the first.
@@ -111,12 +112,14 @@ class Forecast:
         wait_s: Until it would start, for what runs and waits already.
         queue_position: Place that it would get; 0 when it would start at once.
         measured: Whether the speed was measured on this machine; otherwise it is a rough guess, to be shown as such.
+        memory: How the model uses the device's memory and why, in one line; empty before it is loaded, and on a CPU.
     """
 
     seconds: float
     wait_s: float
     queue_position: int
     measured: bool
+    memory: str = ""
 
 
 @dataclass(frozen=True)

@@ -10,10 +10,15 @@ from pathlib import Path
 import numpy as np
 
 from magicmirror.media import load_image
+from magicmirror.models.presets import model_preset
+from magicmirror.pipeline.memory_options import MemoryOptions
+from magicmirror.pipeline.model_size import VideoWork
 from magicmirror.pipeline.profiles import find_profile
+from magicmirror.pipeline.time_forecast import guess_seconds, step_flop
 from magicmirror.serving.engine import EngineHealth, Photo
-from magicmirror.serving.jobs import Take
+from magicmirror.serving.jobs import Forecast, Take
 from magicmirror.serving.mark import mark_from
+from magicmirror.serving.orders import Work
 from magicmirror.serving.production import VideoMaker
 from magicmirror.serving.progress import JobProgress
 from magicmirror.serving.queued_engine import Policy, QueuedEngine
@@ -70,6 +75,7 @@ class LocalEngine(QueuedEngine):
             preview_pictures=sorted(EXAMPLES_FOLDER.glob("*.jpg"))[:6] if settings.live_preview else (),
             preview_cache=storage.root,
             gpu_seconds=settings.gpu_seconds,
+            memory=MemoryOptions.named(settings.memory, settings.quantisation),
         )
         policy = Policy.from_settings(settings)
         return cls(maker, storage, settings.queue_size, settings.max_upload_bytes, warm_up=True, policy=policy)
@@ -78,6 +84,10 @@ class LocalEngine(QueuedEngine):
         """See ``Engine.analyze``."""
         image = photo if isinstance(photo, np.ndarray) else load_image(photo, self._max_upload_bytes)
         return self._maker.analyzer.analyze(image)
+
+    def forecast(self, request: Work) -> Forecast:
+        """See ``Engine.forecast``; once the model is loaded, with how it uses the memory."""
+        return replace(super().forecast(request), memory=self._maker.memory_line)
 
     def check(self, request: GenerationRequest) -> None:
         """Refuse what the profile cannot make, before it waits in the queue."""
@@ -88,14 +98,25 @@ class LocalEngine(QueuedEngine):
         full = self._maker.profile.resolve(request)
         assert full.num_frames and full.height_px and full.width_px and full.num_inference_steps
         guided = (full.guidance_scale or 1.0) > 1.0
-        model = f"{self.profile_name} on {self.device or self._maker.wanted_device}"
-        return Cost(model, full.num_frames, full.height_px, full.width_px, guided, full.num_inference_steps)
+        work = VideoWork(full.num_frames, full.height_px, full.width_px, guided, full.num_inference_steps)
+        device, profile = self.device or self._maker.wanted_device, self._maker.profile
+        preset = model_preset(profile.preset)
+        return Cost(
+            f"{self.profile_name} on {device}{self._maker.memory_name}",
+            work.num_frames,
+            work.height_px,
+            work.width_px,
+            guided,
+            work.steps,
+            step_flop(preset, work),
+            guess_seconds(preset, work, device, profile.vae_tiling),
+        )
 
     def make_video(
         self, request: GenerationRequest, path: Path, progress: JobProgress, should_stop: Callable[[], bool]
     ) -> Take:
         """See ``QueuedEngine.make_video``."""
-        take = self._maker.make(request, path, progress, should_stop, progress.show)
+        take = self._maker.make(request, path, progress, should_stop, progress.show, progress.note)
         self._load_error = ""
         return take
 

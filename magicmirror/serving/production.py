@@ -6,6 +6,7 @@ import logging
 import threading
 import time
 from collections.abc import Callable, Iterator, Sequence
+from functools import partial
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
@@ -20,10 +21,13 @@ from magicmirror.serving.mark import PROVENANCE, DrawMark
 from magicmirror.serving.motion import measure_motion
 from magicmirror.serving.output import write_output
 from magicmirror.serving.progress import Report
+from magicmirror.serving.reasons import is_out_of_memory
 from magicmirror.serving.zero_gpu import Emit, as_stream, consume, is_zero_gpu, on_gpu
 from magicmirror.types import GeneratedVideo, GenerationRequest, UInt8Array
 
 if TYPE_CHECKING:
+    from magicmirror.pipeline.memory_forecast import MemoryPlan
+    from magicmirror.pipeline.memory_options import MemoryOptions
     from magicmirror.pipeline.profiles import Profile
 
 log = logging.getLogger(__name__)
@@ -51,6 +55,7 @@ class VideoMaker:
         preview_pictures: Pictures to fit the live preview with; empty for none.
         preview_cache: Folder in which its fit is kept.
         gpu_seconds: Longest time of one video on a ZeroGPU Space; of no effect elsewhere.
+        memory: How the networks share the device's memory; ``None`` chooses by what is free.
     """
 
     def __init__(
@@ -65,12 +70,13 @@ class VideoMaker:
         preview_pictures: Sequence[Path] = (),
         preview_cache: Path | None = None,
         gpu_seconds: int = 120,
+        memory: MemoryOptions | None = None,
     ) -> None:
         self.profile = profile
         self.analyzer = analyzer or create_face_analyzer(profile.analyzer, crop_size_px=profile.crop_size_px)
         self._device = device
         self._threads = threads
-        self._load = load or _load_pipeline
+        self._load = load or partial(_load_pipeline, memory=memory)
         self._generate = generate or _generate
         self._lent = on_gpu(self._stream, gpu_seconds) if is_zero_gpu() else None
         self._draw_mark = draw_mark
@@ -88,7 +94,27 @@ class VideoMaker:
     @property
     def device(self) -> str:
         """Where the model runs; empty before it is loaded."""
-        return str(getattr(self._pipeline, "device", "")) if self.loaded else ""
+        if not self.loaded:
+            return ""
+        # Offloaded networks wait on the CPU and work elsewhere.
+        pipeline = self._pipeline
+        return str(getattr(pipeline, "_execution_device", getattr(pipeline, "device", "")))
+
+    @property
+    def _memory_plan(self) -> MemoryPlan | None:
+        return getattr(self._pipeline, "memory_plan", None)
+
+    @property
+    def memory_line(self) -> str:
+        """How the model uses its device's memory and why; empty before it is loaded, and on a CPU."""
+        plan = self._memory_plan
+        return "" if plan is None or self.device == "cpu" else plan.reason
+
+    @property
+    def memory_name(self) -> str:
+        """What of the memory's use makes the model slower, with a space before it; empty for the fastest way."""
+        plan = self._memory_plan
+        return "" if plan is None else plan.short_name
 
     @property
     def wanted_device(self) -> str:
@@ -131,6 +157,7 @@ class VideoMaker:
         report: Report,
         should_stop: Callable[[], bool],
         show: Show | None = None,
+        note: Callable[[str], None] | None = None,
     ) -> Take:
         """Make one video, or for a name ending in ``.png`` one picture, and its sidecar.
 
@@ -140,6 +167,7 @@ class VideoMaker:
             report: Called at every change of stage and step.
             should_stop: Whether to end.
             show: Gets a small picture of the video before each step is reported, where there is a live preview.
+            note: Gets a line for people when the memory did not suffice and the video is made anew with less.
 
         Raises:
             JobCancelled: After ``should_stop()``.
@@ -155,7 +183,7 @@ class VideoMaker:
                 draw(step, total, latents)
             report("denoising", step + 1, total)
 
-        video = self._sample(request, on_step, should_stop)
+        video = self._sample_within_memory(request, on_step, should_stop, note)
         _check_stop(should_stop)
         report("measuring")
         started = time.monotonic()
@@ -175,6 +203,27 @@ class VideoMaker:
             level=likeness_level(likeness, self.analyzer.embedding_size),
             motion=motion,
         )
+
+    def _sample_within_memory(
+        self,
+        request: GenerationRequest,
+        on_step: OnStep,
+        should_stop: Callable[[], bool],
+        note: Callable[[str], None] | None,
+    ) -> GeneratedVideo:
+        """Run the pipeline, and once more with a plan that needs less memory where it ran out of it."""
+        try:
+            return self._sample(request, on_step, should_stop)
+        except Exception as error:
+            plan = _step_down(self._pipeline) if is_out_of_memory(error) and self._memory_plan is not None else None
+            if plan is None:
+                raise
+        # Only here, because the error holds on to what filled the memory.
+        log.warning("Out of memory; once more with the memory policy %s", plan.policy)
+        _check_stop(should_stop)
+        if note is not None:
+            note(plan.reason)
+        return self._sample(request, on_step, should_stop)
 
     def _sample(self, request: GenerationRequest, on_step: OnStep, should_stop: Callable[[], bool]) -> GeneratedVideo:
         """Run the pipeline here, or on a ZeroGPU Space where a GPU is lent for the call."""
@@ -230,10 +279,16 @@ def _set_threads(threads: int) -> None:
     torch.set_num_threads(threads)
 
 
-def _load_pipeline(profile: Profile, device: str) -> Any:
+def _load_pipeline(profile: Profile, device: str, memory: MemoryOptions | None = None) -> Any:
     from magicmirror.pipeline.loading import load_pipeline
 
-    return load_pipeline(profile, device)
+    return load_pipeline(profile, device, memory=memory)
+
+
+def _step_down(pipeline: Any) -> MemoryPlan | None:
+    from magicmirror.pipeline.placement import step_down
+
+    return step_down(pipeline)
 
 
 def _generate(

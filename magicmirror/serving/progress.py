@@ -69,6 +69,11 @@ class JobProgress:
         """Publish what the video looks like so far, (H, W, 3) uint8 RGB, together with the next step."""
         self._picture = picture
 
+    def note(self, message: str) -> None:
+        """Publish that the part is being made anew in another way, and why; what it took so far does not count."""
+        self._clock.start()
+        self._board.update(self._job_id, message=message, step=0)
+
     def _eta(self, part_eta_s: float | None) -> float | None:
         """Seconds until the whole job is there."""
         own, *later = self._expected_s or [None]

@@ -18,8 +18,6 @@ log = logging.getLogger(__name__)
 SPEED_FILE = ".speed.json"
 WEIGHT_OF_NEWEST = 0.3
 """Means follow a machine that becomes busier or idle within a few jobs."""
-GUESSED_CELL_STEP_S = {"cpu": 4e-4, "cuda": 5e-5}
-"""Rough seconds of one step a latent cell (8 x 8 px of one frame in four), before anything was measured."""
 
 
 @dataclass(frozen=True)
@@ -27,12 +25,14 @@ class Cost:
     """What the time of one part depends on.
 
     Args:
-        model: Profile and device.
+        model: Profile, device, and what else makes it faster or slower.
         num_frames: Pixel frames.
         height_px: Height.
         width_px: Width.
         guided: Whether every step runs the network twice.
         steps: Denoising steps.
+        step_flop: Arithmetic of one step, which speeds at one size are scaled with for another.
+        guess_s: Seconds of one step and of all the rest, for a machine that was not measured yet.
     """
 
     model: str
@@ -41,18 +41,14 @@ class Cost:
     width_px: int
     guided: bool
     steps: int
+    step_flop: float
+    guess_s: tuple[float, float]
 
     @property
     def size(self) -> str:
         """Name of model and size in the file."""
         guided = "guided" if self.guided else "plain"
         return f"{self.model} {self.num_frames}x{self.height_px}x{self.width_px} {guided}"
-
-    @property
-    def cells(self) -> float:
-        """Latent cells that a step works on, twice where it is guided."""
-        frames = (self.num_frames - 1) / 4 + 1
-        return frames * self.height_px * self.width_px / 64 * (2 if self.guided else 1)
 
 
 @dataclass(frozen=True)
@@ -61,7 +57,7 @@ class _Speed:
 
     step_s: float
     rest_s: float
-    cells: float
+    step_flop: float
 
 
 class SpeedBook:
@@ -75,10 +71,10 @@ class SpeedBook:
         self._path = path
         self._lock = threading.Lock()
         self._speeds: dict[str, _Speed] = {}
-        with suppress(OSError, ValueError, TypeError, AttributeError):
+        with suppress(OSError, ValueError, TypeError, AttributeError, KeyError):
             stored = json.loads(path.read_text(encoding="utf-8"))
             self._speeds = {
-                name: _Speed(*(float(each[key]) for key in ("step_s", "rest_s", "cells")))
+                name: _Speed(*(float(each[key]) for key in ("step_s", "rest_s", "step_flop")))
                 for name, each in stored.items()
             }
 
@@ -99,7 +95,7 @@ class SpeedBook:
             if before is not None:
                 step_s = before.step_s + WEIGHT_OF_NEWEST * (step_s - before.step_s)
                 rest_s = before.rest_s + WEIGHT_OF_NEWEST * (rest_s - before.rest_s)
-            self._speeds[cost.size] = _Speed(step_s, rest_s, cost.cells)
+            self._speeds[cost.size] = _Speed(step_s, rest_s, cost.step_flop)
             content = json.dumps({name: vars(speed) for name, speed in self._speeds.items()})
         try:
             replace_text(self._path, content)
@@ -122,8 +118,8 @@ class SpeedBook:
                 return speed.step_s * cost.steps + speed.rest_s, True
             related = [other for name, other in self._speeds.items() if name.startswith(cost.model + " ")]
         if related:
-            nearest = min(related, key=lambda other: abs(other.cells - cost.cells))
-            share = cost.cells / nearest.cells
+            nearest = min(related, key=lambda other: abs(other.step_flop - cost.step_flop))
+            share = cost.step_flop / nearest.step_flop
             return (nearest.step_s * cost.steps + nearest.rest_s) * share, False
-        step_s = GUESSED_CELL_STEP_S["cuda" if "cuda" in cost.model else "cpu"] * cost.cells
-        return step_s * (cost.steps + 5), False
+        step_s, rest_s = cost.guess_s
+        return step_s * cost.steps + rest_s, False

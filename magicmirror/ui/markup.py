@@ -113,7 +113,7 @@ def status_line(text: str, bad: bool = False) -> str:
 def progress(status: JobStatus, kind: OrderKind = "takes") -> str:
     """Stage, step and time to go, with a bar; a sentence once the job has ended."""
     if status.state == "done":
-        return status_line(words.DONE)
+        return status_line(f"{words.DONE} {words.NOTED.format(note=status.message)}" if status.message else words.DONE)
     if status.state == "cancelled":
         return status_line(words.CANCELLED)
     if status.state == "failed":
@@ -122,12 +122,13 @@ def progress(status: JobStatus, kind: OrderKind = "takes") -> str:
     known = status.stage in ("denoising", "measuring", "writing") and status.total > 0
     percent = _percent(status) if known else 0
     value = f'aria-valuenow="{percent}"' if known else ""
+    noted = note(words.NOTED.format(note=status.message)) if status.message else ""
     bar = f'<div class="mm-bar" style="width:{percent}%"></div>' if known else '<div class="mm-bar mm-busy"></div>'
     return (
         f'<div class="mm-status"><p><span>{escape(_stage_text(status, kind))}</span>'
         f'<span class="mm-eta">{escape(eta)}</span></p>'
         f'<div class="mm-track" role="progressbar" aria-label="{escape(words.PROGRESS_LABEL)}" aria-valuemin="0" '
-        f'aria-valuemax="100" {value}>{bar}</div></div>'
+        f'aria-valuemax="100" {value}>{bar}</div>{noted}</div>'
     )
 
 

@@ -28,6 +28,8 @@ def forecast_line(forecast: Forecast | None) -> str:
     text = pattern.format(time=words.duration(forecast.seconds))
     if forecast.wait_s > 1:
         text += " " + words.FORECAST_WAIT.format(time=words.duration(forecast.wait_s))
+    if forecast.memory:
+        text += " " + words.FORECAST_MEMORY.format(line=forecast.memory)
     return f'<p class="mm-note mm-forecast">{escape(text)}</p>'
 
 

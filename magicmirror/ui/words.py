@@ -122,9 +122,11 @@ READY = "Ready. Press Generate."
 PREVIEW_NOTE = (
     "This is the small preview model: {width} px, {seconds:.0f} seconds, soft pictures. Some takes fail: try several."
 )
+NOTED = "({note}.)"
 FORECAST = "Takes about {time} on this machine."
 FORECAST_GUESS = "Takes roughly {time}; the speed of this machine is not measured yet."
 FORECAST_WAIT = "Others are before you: starts in about {time}."
+FORECAST_MEMORY = "Memory: {line}."
 CONSENT_LABEL = "I may use these photos: the person agreed, or it is me."
 CONSENT_HINT = "Asked once in this browser."
 NEED_CONSENT = "Tick that you may use the photos first (above Generate)."

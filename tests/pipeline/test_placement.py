@@ -7,9 +7,11 @@ import torch
 from torch import nn
 
 from magicmirror.errors import ConfigError
+from magicmirror.models.parameters import build_networks
 from magicmirror.pipeline.memory_forecast import MemoryPlan
 from magicmirror.pipeline.memory_options import MemoryOptions
-from magicmirror.pipeline.placement import apply_plan, choose_device, free_bytes, largest_work, place, step_down
+from magicmirror.pipeline.model_size import whole_tile_px
+from magicmirror.pipeline.placement import apply_plan, choose_device, free_bytes, place, step_down, usual_work
 from magicmirror.pipeline.profiles import find_profile
 from magicmirror.types import VideoShape
 
@@ -78,7 +80,7 @@ def test_the_text_encoder_leaves_as_soon_as_the_prompt_is_read(fresh_pipeline, m
 
 
 def test_placing_on_a_cpu(fresh_pipeline):
-    profile = replace(find_profile("preview"), shape=VideoShape(9, 32, 32, 8), sizes_px=((32, 32),))
+    profile = replace(find_profile("preview"), shape=VideoShape(9, 32, 32, 8))
     assert place(fresh_pipeline, profile, CPU) is fresh_pipeline
     plan = fresh_pipeline.memory_plan
     assert (plan.policy, plan.vae_tiling) == ("resident", False)
@@ -90,9 +92,33 @@ def test_placing_on_a_cpu(fresh_pipeline):
         place(fresh_pipeline, profile, CPU, MemoryOptions("model"))
 
 
-def test_the_largest_video_of_a_profile():
-    work = largest_work(find_profile("cogvideox-5b"))
+def test_the_usual_video_of_a_profile():
+    work = usual_work(find_profile("cogvideox-5b"))
     assert (work.num_frames, work.height_px, work.width_px, work.rows, work.steps) == (49, 480, 720, 2, 50)
+
+
+@pytest.mark.parametrize("preset", ["preview", "cogvideox-5b"])
+def test_tiles_give_a_video_of_the_same_size(preset):
+    vae = build_networks(preset)["vae"].to(torch.bfloat16)
+    height, width = whole_tile_px(vae)
+    assert (height, width) == {"preview": (48, 40), "cogvideox-5b": (240, 360)}[preset]
+    vae.enable_tiling(height, width)
+    latents = torch.empty(1, 16, 3, height // 4 + 2, width // 4 + 2, device="meta", dtype=torch.bfloat16)
+    with torch.no_grad():
+        assert vae.decode(latents).sample.shape == (1, 3, 9, 2 * height + 16, 2 * width + 16)
+
+
+def test_tiles_and_slices_change_little(fresh_pipeline):
+    """A row at a time is the same; at the seams of tiles the random networks here have other means and scales."""
+    latents = torch.randn(2, 3, 4, 12, 10, generator=torch.Generator().manual_seed(0))
+    with torch.no_grad():
+        whole = fresh_pipeline.decode_latents(latents)
+        fresh_pipeline.vae.enable_slicing()
+        torch.testing.assert_close(fresh_pipeline.decode_latents(latents), whole, rtol=0, atol=1e-5)
+        apply_plan(fresh_pipeline, MOVES["resident, tiles"], CPU)
+        tiled = fresh_pipeline.decode_latents(latents)
+    assert tiled.shape == whole.shape == (2, 3, 9, 96, 80)
+    assert 0 < (tiled - whole).abs().mean() < 0.5 * whole.std()
 
 
 @pytest.mark.gpu

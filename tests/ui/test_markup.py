@@ -41,6 +41,13 @@ def test_an_ended_job_is_one_sentence(state, text):
     assert text in markup.progress(JobStatus("j", state, "ended", step=3, total=4))
 
 
+@pytest.mark.parametrize("state", ["running", "done"])
+def test_a_note_on_how_it_is_made_is_shown(state):
+    text = markup.progress(JobStatus("j", state, "denoising", step=1, total=4, message="model: <less> memory"))
+    assert "(model: &lt;less&gt; memory.)" in text
+    assert 'role="alert"' not in text
+
+
 def test_a_failure_is_escaped():
     text = markup.progress(JobStatus("j", "failed", "ended", message="<img src=x onerror=alert(1)>"))
     assert "&lt;img" in text and "<img" not in text and 'role="alert"' in text
@@ -177,6 +184,9 @@ def test_the_forecast_says_whether_it_was_measured_and_who_is_before():
     text = prompt_markup.forecast_line(Forecast(600.0, 30.0, 2, False))
     assert "roughly 10 min" in text and "starts in about 30 s" in text
     assert "Takes" not in prompt_markup.forecast_line(None)
+    assert "Memory: resident: all &lt;of&gt; it." in prompt_markup.forecast_line(
+        Forecast(12.0, 0.0, 0, True, "resident: all <of> it")
+    )
 
 
 def test_progress_covers_all_parts_of_a_job():
