@@ -82,32 +82,22 @@ class MagicMirrorTransformer3DModel(CogVideoXTransformer3DModel):  # type: ignor
         super().__init__(**{**base, "num_layers": 0})
         # The parent registered its own zero layers; the true number stands in our config.
         self.register_to_config(num_layers=num_layers)
-        dim = num_attention_heads * attention_head_dim
-        block_config = {
-            "dim": dim,
-            "num_attention_heads": num_attention_heads,
-            "attention_head_dim": attention_head_dim,
-            "time_embed_dim": time_embed_dim,
-            "dropout": dropout,
-            "activation_fn": activation_fn,
-            "attention_bias": attention_bias,
-            "norm_elementwise_affine": norm_elementwise_affine,
-            "norm_eps": norm_eps,
-        }
-        self.transformer_blocks = nn.ModuleList(
-            MagicMirrorBlock(
-                BlockAdapter(dim, time_embed_dim, identity_proj_dim, can_hidden_dim, attention_bias)
-                if index % adapter_stride == 0
-                else None,
-                **block_config,
-            )
-            for index in range(num_layers)
-        )
+        self.transformer_blocks = nn.ModuleList(self._new_block(index) for index in range(num_layers))
         self.identity_proj = nn.Linear(num_identity_tokens * identity_dim, identity_proj_dim)
         # What the unconditional branch and dropped conditions see (docs/paper_map.md, guidance).
         self.null_identity_tokens = nn.Parameter(torch.zeros(num_identity_tokens, identity_dim))
-        self.null_face_tokens = nn.Parameter(torch.zeros(num_face_tokens, dim))
+        self.null_face_tokens = nn.Parameter(torch.zeros(num_face_tokens, num_attention_heads * attention_head_dim))
         self.reset_adapter()
+
+    def _new_block(self, index: int) -> MagicMirrorBlock:
+        """The block at an index, as the config wants it."""
+        config = self.config
+        dim = config.num_attention_heads * config.attention_head_dim
+        adapter = None
+        if index % config.adapter_stride == 0:
+            widths = (config.identity_proj_dim, config.can_hidden_dim)
+            adapter = BlockAdapter(dim, config.time_embed_dim, *widths, config.attention_bias)
+        return MagicMirrorBlock(adapter, dim=dim, **{key: config[key] for key in _BLOCK_CONFIG})
 
     @staticmethod
     def is_adapter_key(name: str) -> bool:
@@ -388,6 +378,17 @@ _ADAPTER_CONFIG = (
     "adapter_stride",
     "identity_proj_dim",
     "can_hidden_dim",
+)
+
+_BLOCK_CONFIG = (
+    "num_attention_heads",
+    "attention_head_dim",
+    "time_embed_dim",
+    "dropout",
+    "activation_fn",
+    "attention_bias",
+    "norm_elementwise_affine",
+    "norm_eps",
 )
 
 _BASE_CONFIG_OF_ADAPTER = (

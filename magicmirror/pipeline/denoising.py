@@ -39,10 +39,11 @@ class Guidance:
         """Whether an unconditional branch is needed."""
         return self.scale > 1.0
 
-    def at(self, timestep: float, num_steps: int) -> float:
-        """The scale at a timestep in [0, 1000) of a schedule of ``num_steps``."""
+    def at(self, timestep: float | Tensor, num_steps: int) -> float:
+        """The scale at a timestep in [0, 1000) of a schedule of ``num_steps``; a tensor is only read where it counts."""
         if not self.dynamic:
             return self.scale
+        timestep = float(timestep)
         # The stock formula, kept as it is although it compares a timestep with a number of steps.
         return 1 + self.scale * ((1 - math.cos(math.pi * ((num_steps - timestep) / num_steps) ** 5.0)) / 2)
 
@@ -116,22 +117,16 @@ def denoise(
         for index, timestep in enumerate(timesteps):
             if watcher is not None and not watcher.before_step(timestep):
                 break
-            model_input = torch.cat([latents] * 2) if guidance.active else latents
-            model_input = scheduler.scale_model_input(model_input, timestep)
-            with transformer.cache_context("cond_uncond"):
-                velocity = transformer(
-                    hidden_states=model_input,
-                    encoder_hidden_states=prompt_embeds,
-                    timestep=timestep.expand(model_input.size(0)),
-                    image_rotary_emb=rotary,
-                    attention_kwargs=attention_kwargs,
-                    return_dict=False,
-                    **arguments(index),
-                )[0].float()
-            if guidance.active:
-                unconditional, conditional = velocity.chunk(2)
-                scale = guidance.at(timestep.item(), len(timesteps))
-                velocity = unconditional + scale * (conditional - unconditional)
+            velocity = _predict(
+                transformer,
+                scheduler.scale_model_input(latents, timestep),
+                prompt_embeds,
+                timestep,
+                guidance.at(timestep, len(timesteps)) if guidance.active else None,
+                image_rotary_emb=rotary,
+                attention_kwargs=attention_kwargs,
+                **arguments(index),
+            )
             latents, previous = _scheduler_step(scheduler, velocity, previous, index, latents, generator)
             state = StepState(index, timestep, latents.to(prompt_embeds.dtype), prompt_embeds)
             if watcher is not None:
@@ -141,6 +136,30 @@ def denoise(
         # A run that ends early must not leave its cached blocks to the next request.
         transformer._reset_stateful_cache()
     return latents
+
+
+def _predict(
+    transformer: Any,
+    latents: Tensor,
+    prompt_embeds: Tensor,
+    timestep: Tensor,
+    guidance_scale: float | None,
+    **arguments: Any,
+) -> Tensor:
+    """Velocity (B, F, C, H, W) in float32; with a guidance scale both branches are one batch, the unconditional first."""
+    model_input = latents if guidance_scale is None else torch.cat([latents] * 2)
+    with transformer.cache_context("cond_uncond"):
+        velocity: Tensor = transformer(
+            hidden_states=model_input,
+            encoder_hidden_states=prompt_embeds,
+            timestep=timestep.expand(model_input.size(0)),
+            return_dict=False,
+            **arguments,
+        )[0].float()
+    if guidance_scale is None:
+        return velocity
+    unconditional, conditional = velocity.chunk(2)
+    return unconditional + guidance_scale * (conditional - unconditional)
 
 
 def _identity_arguments(
