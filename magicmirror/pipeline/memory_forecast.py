@@ -57,7 +57,7 @@ class MemoryPlan:
     @property
     def short_name(self) -> str:
         """What makes it slower than ``resident`` with whole weights, with a space before each word."""
-        words = [] if self.policy == "resident" else [self.policy]
+        words: list[str] = [] if self.policy == "resident" else [self.policy]
         words += [self.quantisation] if self.quantisation != "none" else []
         return "".join(f" {word}" for word in words)
 

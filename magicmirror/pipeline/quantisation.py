@@ -72,11 +72,11 @@ def planned_bytes(network: nn.Module, value_bytes: int, eight_bits: bool, prefix
         eight_bits: Whether ``quantise`` concerns the network.
         prefix: Name of the network in the one that it is part of, with a dot at its end.
     """
-    values = sum(tensor.numel() for tensor in (*network.parameters(), *network.buffers())) * value_bytes
+    values: int = sum(tensor.numel() for tensor in (*network.parameters(), *network.buffers())) * value_bytes
     if not eight_bits:
         return values
     small: list[Any] = [layer.weight for name, layer in network.named_modules() if is_quantised(layer, prefix + name)]
-    return values + sum(int(weight.numel()) * (1 - value_bytes) + weight.size(0) * value_bytes for weight in small)
+    return values + sum(int(weight.numel() * (1 - value_bytes) + weight.size(0) * value_bytes) for weight in small)
 
 
 def weight_bytes(network: nn.Module) -> int:

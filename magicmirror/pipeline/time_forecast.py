@@ -34,7 +34,8 @@ def step_flop(preset: ModelPreset, work: VideoWork) -> float:
         24 L S D^2 for the linear layers and 4 L S^2 D for the attention of each row; the adapter adds 0.2 %.
     """
     config = preset.transformer
-    width, layers = config["num_attention_heads"] * config["attention_head_dim"], config["num_layers"]
+    width: int = config["num_attention_heads"] * config["attention_head_dim"]
+    layers: int = config["num_layers"]
     tokens = _tokens(config, work)
     return work.rows * layers * (24.0 * tokens * width**2 + 4.0 * tokens**2 * width)
 
@@ -42,14 +43,17 @@ def step_flop(preset: ModelPreset, work: VideoWork) -> float:
 def decode_flop(preset: ModelPreset, work: VideoWork, tiling: bool) -> float:
     """Floating-point operations of decoding the video."""
     pixels = work.videos * work.num_frames * work.height_px * work.width_px
-    return DECODE_FLOP * pixels * preset.vae["block_out_channels"][0] ** 2 * (TILES_OVERLAP if tiling else 1.0)
+    channels: int = preset.vae["block_out_channels"][0]
+    return DECODE_FLOP * pixels * channels**2 * (TILES_OVERLAP if tiling else 1.0)
 
 
 def prompt_flop(preset: ModelPreset, work: VideoWork) -> float:
     """Floating-point operations of reading the prompt, and the negative one where the video is guided."""
     config, tokens = preset.text_encoder, preset.transformer["max_text_seq_length"]
     attention = 4 * config["d_model"] * config["d_kv"] * config["num_heads"]
-    return 2.0 * work.rows * tokens * config["num_layers"] * (attention + 3 * config["d_model"] * config["d_ff"])
+    layer: int = attention + 3 * config["d_model"] * config["d_ff"]
+    layers: int = config["num_layers"]
+    return 2.0 * work.rows * int(tokens) * layers * layer
 
 
 def guess_seconds(preset: ModelPreset, work: VideoWork, device: str, tiling: bool = False) -> tuple[float, float]:

@@ -114,7 +114,7 @@ def test_tiles_and_slices_change_little(fresh_pipeline):
     with torch.no_grad():
         whole = fresh_pipeline.decode_latents(latents)
         fresh_pipeline.vae.enable_slicing()
-        torch.testing.assert_close(fresh_pipeline.decode_latents(latents), whole, rtol=0, atol=1e-5)
+        torch.testing.assert_close(fresh_pipeline.decode_latents(latents), whole, rtol=0, atol=1e-4)
         apply_plan(fresh_pipeline, MOVES["resident, tiles"], CPU)
         tiled = fresh_pipeline.decode_latents(latents)
     assert tiled.shape == whole.shape == (2, 3, 9, 96, 80)
