@@ -40,7 +40,7 @@ class Guidance:
         return self.scale > 1.0
 
     def at(self, timestep: float | Tensor, num_steps: int) -> float:
-        """The scale at a timestep in [0, 1000) of a schedule of ``num_steps``; a tensor is only read where it counts."""
+        """The scale at a timestep in [0, 1000) of a schedule of ``num_steps``; a tensor is read only if it counts."""
         if not self.dynamic:
             return self.scale
         timestep = float(timestep)
@@ -146,7 +146,7 @@ def _predict(
     guidance_scale: float | None,
     **arguments: Any,
 ) -> Tensor:
-    """Velocity (B, F, C, H, W) in float32; with a guidance scale both branches are one batch, the unconditional first."""
+    """Velocity (B, F, C, H, W) in float32; with guidance both branches are one batch, the unconditional first."""
     model_input = latents if guidance_scale is None else torch.cat([latents] * 2)
     with transformer.cache_context("cond_uncond"):
         velocity: Tensor = transformer(

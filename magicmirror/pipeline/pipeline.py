@@ -20,7 +20,7 @@ from magicmirror.pipeline.components import (
     IdentityPerceiver,
     MagicMirrorTransformer3DModel,
 )
-from magicmirror.pipeline.conditioning import reference_tensors
+from magicmirror.pipeline.conditioning import IdentityCondition, reference_tensors
 from magicmirror.pipeline.denoising import Guidance
 from magicmirror.pipeline.input_checks import (
     check_callback_inputs,
@@ -247,23 +247,20 @@ class MagicMirrorPipeline(PipelineSteps):
         self._interrupt = False
         timer = StageTimer(self._execution_device)
         try:
-            with timer.stage("identity"):
-                wanted = references is not None and identity_scale > 0
-                identity = self.encode_identity(references or ()) if wanted else None
-            with timer.stage("prompt"):
-                positive, negative = self.encode_prompt(
-                    prompt,
-                    negative_prompt,
-                    guidance.active,
-                    identity,
-                    prompt_embeds,
-                    negative_prompt_embeds,
-                    max_sequence_length,
-                )
+            identity, positive, negative = self._conditions(
+                timer,
+                references if identity_scale > 0 else None,
+                prompt=prompt,
+                negative_prompt=negative_prompt,
+                guided=guidance.active,
+                prompt_embeds=prompt_embeds,
+                negative_prompt_embeds=negative_prompt_embeds,
+                max_sequence_length=max_sequence_length,
+            )
             with timer.stage("denoise"), self.progress_bar(total=num_inference_steps) as bar:
-                noise = self.prepare_latents(
-                    positive.size(0), num_frames, height, width, positive.dtype, generator, latents
-                )
+                watcher = CallbackWatcher(self, callback_on_step_end, callback_on_step_end_tensor_inputs, negative, bar)
+                size = (num_frames, height, width)
+                noise = self.prepare_latents(positive.size(0), *size, positive.dtype, generator, latents)
                 latents = self.denoise(
                     noise,
                     positive,
@@ -274,9 +271,7 @@ class MagicMirrorPipeline(PipelineSteps):
                     identity_scale=identity_scale,
                     generator=generator,
                     attention_kwargs=attention_kwargs,
-                    watcher=CallbackWatcher(
-                        self, callback_on_step_end, callback_on_step_end_tensor_inputs, negative, bar
-                    ),
+                    watcher=watcher,
                 )
             with timer.stage("decode"):
                 frames = self._postprocess(latents, num_frames, output_type)
@@ -285,6 +280,16 @@ class MagicMirrorPipeline(PipelineSteps):
             self.timings_s = timer.seconds
             self.maybe_free_model_hooks()
         return CogVideoXPipelineOutput(frames=frames) if return_dict else (frames,)
+
+    def _conditions(
+        self, timer: StageTimer, references: Sequence[FaceReference] | None, **text: Any
+    ) -> tuple[IdentityCondition | None, Tensor, Tensor | None]:
+        """Identity of the references, or ``None`` for nobody, and what ``encode_prompt`` makes of the text with it."""
+        with timer.stage("identity"):
+            identity = self.encode_identity(references) if references is not None else None
+        with timer.stage("prompt"):
+            positive, negative = self.encode_prompt(identity=identity, **text)
+        return identity, positive, negative
 
     def _shape(self, height: int | None, width: int | None, num_frames: int | None) -> tuple[int, int, int]:
         """Height, width and frames, the transformer's where they are not given."""
