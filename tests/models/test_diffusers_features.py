@@ -61,7 +61,7 @@ def test_loading_info_is_passed_on(tiny, tmp_path):
     assert not info["missing_keys"] and not info["unexpected_keys"]
 
 
-@pytest.mark.parametrize(("backend", "tolerance"), [("native", 0), ("_native_math", 1e-5)])
+@pytest.mark.parametrize(("backend", "tolerance"), [("native", 0), ("_native_math", 1e-5), ("_native_flash", 1e-5)])
 def test_attention_backend_reaches_every_processor(tiny, conditioned, restored_backend, backend, tolerance):
     model, arguments = conditioned
     expected = tiny.predict(model, **arguments)

@@ -21,6 +21,8 @@ from magicmirror.pipeline.memory_forecast import (
 )
 from magicmirror.pipeline.memory_options import POLICIES, MemoryOptions
 from magicmirror.pipeline.model_size import VideoWork, preset_size
+from magicmirror.pipeline.placement import usual_work
+from magicmirror.pipeline.profiles import find_profile
 
 FULL = VideoWork(49, 480, 720, guided=True, steps=50)
 
@@ -163,6 +165,22 @@ def test_plans_below():
         seen.append((plan.policy, plan.quantisation, plan.vae_tiling, plan.frees_text_encoder))
         assert "did not suffice" in plan.reason
     assert seen == [(policy, "int8", True, False) for policy in POLICIES[1:]]
+
+
+@pytest.mark.parametrize("profile", ["cogvideox-5b", "cogvideox-1.5-5b"])
+def test_the_tables_of_the_docs_are_current(repository, profile):
+    work = usual_work(find_profile(profile))
+    expected = []
+    for policy in ("resident", "resident, text encoder freed", *POLICIES[1:]):
+        plan = MemoryPlan(policy.partition(",")[0], vae_tiling=True, frees_text_encoder="freed" in policy)
+        columns = (("none", True), ("none", False), ("int8", True))
+        needs = [
+            forecast_bytes(preset_size(profile, 2, kind), work, replace(plan, vae_tiling=t)) for kind, t in columns
+        ]
+        expected.append((policy, *(f"{need / GIB:.1f}" for need in needs)))
+    text = (repository / "docs" / "memory.md").read_text()
+    table = text[text.index(f"| CogVideoX-{profile.removeprefix('cogvideox-').upper()}") :]
+    assert re.findall(r"^\| ([a-z, ]+) \| ([\d.]+) \| ([\d.]+) \| ([\d.]+) \|$", table, re.M)[:5] == expected
 
 
 @pytest.mark.parametrize("given", [{"policy": "none"}, {"quantisation": "int4"}])
