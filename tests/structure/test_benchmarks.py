@@ -1,0 +1,66 @@
+"""The scripts under ``benchmarks`` that measure speed and memory: their parts are right, and one runs as a whole."""
+
+from __future__ import annotations
+
+import importlib
+import json
+import sys
+
+import numpy as np
+import pytest
+import torch
+
+
+@pytest.fixture(scope="module")
+def script(repository):
+    """Import a script as it imports its neighbours: with its folder on the path."""
+    sys.path.insert(0, str(repository / "benchmarks"))
+    yield importlib.import_module
+    sys.path.remove(str(repository / "benchmarks"))
+
+
+def test_spread_is_median_and_quartiles(script):
+    record = script("record")
+    found = record.spread([4.0, 1.0, 3.0, 2.0, 100.0])
+    assert (found["median"], found["runs"]) == (3.0, 5)
+    assert 1.0 <= found["low"] <= 2.0 and 4.0 <= found["high"] <= 100.0
+    assert record.spread([2.0, 1.0]) == {"median": 1.5, "low": 1.0, "high": 2.0, "runs": 2}
+
+
+def test_record_says_where_it_was_measured(script, tmp_path):
+    written = script("record").finish("test", {"steps": 2}, {"seconds": 1.5}, tmp_path / "record.json")
+    assert json.loads((tmp_path / "record.json").read_text()) == written
+    assert written["commit"] and written["versions"]["torch"] == torch.__version__
+    assert {"processor", "threads", "load_1_min", "cores_allowed"} <= written["machine"].keys()
+    assert (written["settings"], written["results"]) == ({"steps": 2}, {"seconds": 1.5})
+
+
+def test_exponents_and_psnr_of_known_values(script):
+    assert script("scaling").slope([1, 2, 4], [3.0, 12.0, 48.0]) == pytest.approx(2.0)
+    black, grey = np.zeros((2, 4, 4, 3), np.uint8), np.full((2, 4, 4, 3), 51, np.uint8)
+    psnr = script("caches").psnr
+    assert psnr(black, black) == np.inf and psnr(black, grey) == pytest.approx(20 * np.log10(5))
+
+
+def test_stock_and_ours_share_their_weights_and_differ_by_the_identity(script):
+    models, overhead = script("random_models"), script("overhead")
+    size = models.reduced(heads=2, layers=2, frames=1, height=8, width=8)
+    contest = overhead.Contest(size, torch.device("cpu"), steps=2, compiled=False)
+    assert contest.stock.proj_out.weight.data_ptr() == contest.ours.proj_out.weight.data_ptr()
+    with torch.no_grad():
+        stock, ours = contest.stock_step(), contest.our_step()
+        assert stock.shape == ours.shape == (2, 1, 16, 8, 8) and not torch.equal(stock, ours)
+        assert torch.equal(stock, contest._step(contest.ours))
+        loops = contest.stock_loop(), contest.our_loop(), contest.our_loop(precompute=False)
+    assert loops[0].shape == loops[1].shape and not torch.allclose(loops[0], loops[1], atol=1e-3)
+    torch.testing.assert_close(loops[1], loops[2], rtol=0, atol=1e-4)
+    assert 1.0 < overhead.counted_work(contest) < 3.0
+
+
+@pytest.mark.parametrize("name", ["overhead", "memory", "scaling", "breakdown", "preview", "caches"])
+def test_every_benchmark_tells_its_commands(script, monkeypatch, capsys, name):
+    monkeypatch.setattr(sys, "argv", [f"{name}.py", "--help"])
+    with pytest.raises(SystemExit, match="0"):
+        script(name).main()
+    shown = capsys.readouterr().out
+    assert f"python benchmarks/{name}.py" in shown and "--json" in shown
