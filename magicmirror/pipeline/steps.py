@@ -101,8 +101,17 @@ class PipelineSteps(PersistentPipeline):
                 prompt, negative_prompt, guided, identity, prompt_embeds, negative_prompt_embeds, max_sequence_length
             )
         finally:
-            if self.text_encoder_hook is not None:
-                self.text_encoder_hook.offload()
+            self._release_text_encoder()
+
+    def _release_text_encoder(self) -> None:
+        """Have the text encoder leave the device, where it is offloaded as a whole.
+
+        It runs again after the fusion, for the negative prompt, and the hook of the network that follows only knows of
+        its neighbour: the largest but one of the networks would lie on the device through all of the denoising.
+        """
+        for hook in (*getattr(self, "_all_hooks", ()), self.text_encoder_hook):
+            if hook is not None and hook.model is self.text_encoder:
+                hook.offload()
 
     def _encode_prompt(
         self,
