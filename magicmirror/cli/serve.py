@@ -10,6 +10,10 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
     parser.add_argument("--host", metavar="ADDRESS", help="address to listen on; 0.0.0.0 for all")
     parser.add_argument("--port", metavar="N", type=int, help="port, 7860 by default")
     parser.add_argument("--profile", metavar="NAME", help="preview (default), cogvideox-5b or cogvideox-1.5-5b")
+    parser.add_argument(
+        "--memory", metavar="POLICY", help="auto (default), resident, model, group or sequential; see docs/memory.md"
+    )
+    parser.add_argument("--quantisation", metavar="KIND", help="none (default), int8 or fp8 for the base's weights")
 
 
 def run(args: argparse.Namespace) -> int:
@@ -23,7 +27,8 @@ def run(args: argparse.Namespace) -> int:
     from magicmirror.ui.page import build_app
 
     logging.getLogger("magicmirror").setLevel(logging.DEBUG if args.verbose else logging.INFO)
-    given = {name: getattr(args, name) for name in ("host", "port", "profile") if getattr(args, name) is not None}
+    names = ("host", "port", "profile", "memory", "quantisation")
+    given = {name: getattr(args, name) for name in names if getattr(args, name) is not None}
     settings = replace(Settings.from_environment(), **given)
     engine = LocalEngine.from_settings(settings)
     serve(build_app(engine, settings), engine, settings)

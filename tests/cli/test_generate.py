@@ -57,6 +57,8 @@ def arguments(examples, tmp_path):
         ({"guidance": "99"}, "guidance"),
         ({"identity_scale": "3"}, "identity scale"),
         ({"profile": "other"}, "profile"),
+        ({"memory": "none"}, "auto, resident, model, group or sequential"),
+        ({"quantisation": "int4"}, "none, int8 or fp8"),
     ],
 )
 def test_bad_input_is_one_plain_line_and_nothing_is_written(
