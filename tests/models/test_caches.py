@@ -26,7 +26,7 @@ def broadcast(skips):
 
 
 def first_block(skips):
-    return FirstBlockCacheConfig(threshold=0.5 if skips else -1.0)
+    return FirstBlockCacheConfig(threshold=0.5 if skips else 0.0)
 
 
 def magnitude(skips):
