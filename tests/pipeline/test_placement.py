@@ -130,26 +130,25 @@ def test_the_usual_video_of_a_profile():
 
 
 @pytest.mark.parametrize("preset", ["preview", "cogvideox-5b"])
-def test_tiles_give_a_video_of_the_same_size(preset):
-    vae = build_networks(preset)["vae"].to(torch.bfloat16)
-    height, width = whole_tile_px(vae)
-    assert (height, width) == {"preview": (48, 40), "cogvideox-5b": (240, 360)}[preset]
-    vae.enable_tiling(height, width)
-    latents = torch.empty(1, 16, 1, height // 4 + 2, width // 4 + 2, device="meta", dtype=torch.bfloat16)
-    with torch.no_grad():
-        assert vae.decode(latents).sample.shape == (1, 3, 1, 2 * height + 16, 2 * width + 16)
+def test_tiles_overlap_by_whole_cells(preset):
+    """Otherwise diffusers puts together a video of another size; the next test decodes one."""
+    vae = build_networks(preset, names=("vae",))["vae"]
+    tile = whole_tile_px(vae)
+    assert tile == {"preview": (48, 40), "cogvideox-5b": (240, 360)}[preset]
+    for side, overlap in zip(tile, (vae.tile_overlap_factor_height, vae.tile_overlap_factor_width), strict=True):
+        assert int(side // 8 * (1 - overlap)) * 8 == side - int(side * overlap)
 
 
 def test_tiles_and_slices_change_little(fresh_pipeline):
     """A row at a time is the same; at the seams of tiles the random networks here have other means and scales."""
-    latents = torch.randn(2, 3, 4, 12, 10, generator=torch.Generator().manual_seed(0))
+    latents = torch.randn(2, 1, 4, 12, 10, generator=torch.Generator().manual_seed(0))
     with torch.no_grad():
         whole = fresh_pipeline.decode_latents(latents)
         fresh_pipeline.vae.enable_slicing()
         torch.testing.assert_close(fresh_pipeline.decode_latents(latents), whole, rtol=0, atol=1e-4)
         apply_plan(fresh_pipeline, MOVES["resident, tiles"], CPU)
         tiled = fresh_pipeline.decode_latents(latents)
-    assert tiled.shape == whole.shape == (2, 3, 9, 96, 80)
+    assert tiled.shape == whole.shape == (2, 3, 1, 96, 80)
     assert 0 < (tiled - whole).abs().mean() < 0.5 * whole.std()
 
 
