@@ -2,8 +2,10 @@
 
 from __future__ import annotations
 
+import asyncio
 import os
 import shutil
+from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
 
 import pytest
@@ -43,6 +45,21 @@ def example_references(examples, face_analyzer):
 
     paths = sorted(path for path in examples.glob("*.jpg") if path.stem != "two_people")
     return {path.stem: choose_face(face_analyzer.analyze(load_image(path))) for path in paths}
+
+
+@pytest.fixture(scope="session")
+def run_coroutine():
+    """``run_coroutine(coroutine) -> result``; to be used instead of ``asyncio.run``.
+
+    Playwright's synchronous interface keeps an event loop running in the main thread once a browser test has run, and
+    ``asyncio.run`` refuses to work beside it. A thread of its own has no loop.
+    """
+
+    def run(coroutine):
+        with ThreadPoolExecutor(1) as threads:
+            return threads.submit(asyncio.run, coroutine).result()
+
+    return run
 
 
 @pytest.fixture(scope="session")

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import asyncio
 import json
 
 import pytest
@@ -32,7 +31,7 @@ def engine(tmp_path_factory, face_analyzer):
 
 @pytest.mark.parametrize("name", ANSWERS)
 def test_the_answer_is_documented_and_the_same_everywhere(
-    name, capsys, examples, engine, face_analyzer, tmp_path, repository
+    name, capsys, examples, engine, face_analyzer, tmp_path, repository, run_coroutine
 ) -> None:
     path = write_image(hard_picture(name, examples), tmp_path / f"{name}.png")
     count, chosen = ANSWERS[name]
@@ -44,7 +43,7 @@ def test_the_answer_is_documented_and_the_same_everywhere(
             choose_face(faces)
         assert record["problem"] == str(caught.value)
 
-    assert asyncio.run(Api(engine).analyze([str(path)]))["photos"] == [record]
+    assert run_coroutine(Api(engine).analyze([str(path)]))["photos"] == [record]
 
     on_page = analyse_photo(engine, path)
     assert (len(on_page.faces), on_page.chosen, on_page.undecided) == (count, chosen, count > 0 and chosen is None)
