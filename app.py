@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import logging
 
+from magicmirror.pipeline.freed_memory import keep_freed_memory
 from magicmirror.serving.local_engine import LocalEngine
 from magicmirror.serving.zero_gpu import prepare
 from magicmirror.settings import Settings
@@ -13,6 +14,7 @@ from magicmirror.ui.page import build_app
 
 def main() -> None:
     """Read the settings, build engine and page, launch."""
+    keep_freed_memory()
     prepare()
     logging.basicConfig(level=logging.INFO, format="%(asctime)s %(levelname)s %(name)s: %(message)s")
     settings = Settings.from_environment()

@@ -21,11 +21,13 @@ def run(args: argparse.Namespace) -> int:
     import logging
     from dataclasses import replace
 
+    from magicmirror.pipeline.freed_memory import keep_freed_memory
     from magicmirror.serving.local_engine import LocalEngine
     from magicmirror.settings import Settings
     from magicmirror.ui.launch import serve
     from magicmirror.ui.page import build_app
 
+    keep_freed_memory()
     logging.getLogger("magicmirror").setLevel(logging.DEBUG if args.verbose else logging.INFO)
     names = ("host", "port", "profile", "memory", "quantisation")
     given = {name: getattr(args, name) for name in names if getattr(args, name) is not None}

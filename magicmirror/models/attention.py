@@ -70,7 +70,8 @@ class MagicMirrorAttnProcessor:
 
         attended = self._attend(query, key, value, attn_mask=attention_mask, parallel_config=self._parallel_config)
         if cross is not None:
-            attended = attended + cross
+            # Into the same memory where nothing remembers it for a backward pass.
+            attended = attended + cross if torch.is_grad_enabled() else attended.add_(cross)
         attended = attended.flatten(2)
         attended = attn.to_out[1](attn.to_out[0](attended))
         text_and_face, video = attended.split([prefix, attended.size(1) - prefix], dim=1)
