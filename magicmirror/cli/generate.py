@@ -48,12 +48,14 @@ def run(args: argparse.Namespace) -> int:
     from dataclasses import replace
 
     from magicmirror.media import OUTPUT_SUFFIXES, check_output_path
+    from magicmirror.pipeline.freed_memory import keep_freed_memory
     from magicmirror.pipeline.memory_options import MemoryOptions
     from magicmirror.pipeline.profiles import find_profile
     from magicmirror.serving.production import VideoMaker
     from magicmirror.serving.requests import Fields, build_request
     from magicmirror.settings import Settings
 
+    keep_freed_memory()
     settings = Settings.from_environment()
     given = {name: getattr(args, name) for name in ("profile", "memory", "quantisation") if getattr(args, name)}
     settings = replace(settings, **given)
