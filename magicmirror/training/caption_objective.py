@@ -92,7 +92,8 @@ def caption_batches(pipeline: MagicMirrorPipeline, config: TrainingConfig) -> Ba
 
     def batch_at(step: int, part: Part = WHOLE, /) -> Batch:
         rng = np.random.default_rng([config.seed, 3, step])
-        specs, ids = [], []
+        specs: list[ClipSpec] = []
+        ids: list[Tensor] = []
         while len(specs) < config.image_batch:
             spec = _sample(rng)
             try:

@@ -9,6 +9,9 @@ off the mean token of that frame; they are trained with the model and left behin
 
 from __future__ import annotations
 
+from collections.abc import Callable
+from typing import Any
+
 import torch
 from torch import Tensor, nn
 
@@ -61,8 +64,8 @@ class MotionTerm(nn.Module):
             errors.append((head(frames) - wanted).square().mean((1, 2)))
         return (torch.stack(errors).mean(0) * known).mean()
 
-    def _keeper(self, name: str) -> object:
-        def keep(_module: nn.Module, _inputs: object, output: tuple[Tensor, Tensor]) -> None:
+    def _keeper(self, name: str) -> Callable[[nn.Module, tuple[Any, ...], Any], None]:
+        def keep(_module: nn.Module, _inputs: tuple[Any, ...], output: tuple[Tensor, Tensor]) -> None:
             if torch.is_grad_enabled():
                 self._seen[name] = output[0]
 
