@@ -40,6 +40,9 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
         "--memory", metavar="POLICY", help="auto (default), resident, model, group or sequential; see docs/memory.md"
     )
     parser.add_argument("--quantisation", metavar="KIND", help="none (default), int8 or fp8 for the base's weights")
+    parser.add_argument(
+        "--no-mark", action="store_true", help='leave out the visible "AI-generated" mark; the metadata still say it'
+    )
     parser.add_argument("--json", action="store_true", help="print the settings and results as JSON")
 
 
@@ -51,6 +54,7 @@ def run(args: argparse.Namespace) -> int:
     from magicmirror.pipeline.freed_memory import keep_freed_memory
     from magicmirror.pipeline.memory_options import MemoryOptions
     from magicmirror.pipeline.profiles import find_profile
+    from magicmirror.serving.mark import mark_from
     from magicmirror.serving.production import VideoMaker
     from magicmirror.serving.requests import Fields, build_request
     from magicmirror.settings import Settings
@@ -58,10 +62,11 @@ def run(args: argparse.Namespace) -> int:
     keep_freed_memory()
     settings = Settings.from_environment()
     given = {name: getattr(args, name) for name in ("profile", "memory", "quantisation") if getattr(args, name)}
-    settings = replace(settings, **given)
+    settings = replace(settings, **given, mark=settings.mark and not args.no_mark)
     output = check_output_path(args.output, OUTPUT_SUFFIXES)
     memory = MemoryOptions.named(settings.memory, settings.quantisation)
-    maker = VideoMaker(find_profile(settings.profile, settings), settings.device, settings.threads, memory=memory)
+    profile = find_profile(settings.profile, settings)
+    maker = VideoMaker(profile, settings.device, settings.threads, draw_mark=mark_from(settings), memory=memory)
     fields = Fields(args.prompt, args.negative_prompt, args.seed, args.steps, args.guidance, args.identity_scale)
     request = build_request(fields, _references(args.reference, args.face_index, maker.analyzer), settings.profile)
     maker.check(request)

@@ -110,10 +110,12 @@ def test_one_seed_gives_one_video_and_another_seed_another(command, arguments, t
 
 
 @pytest.mark.usefixtures("preview")
-def test_json_output_a_gif_and_a_drawn_seed(command, arguments, examples, tmp_path):
+def test_json_output_a_gif_a_drawn_seed_and_the_mark(command, arguments, examples, tmp_path):
     done = command(*arguments(steps=1), "--reference", examples / "man_1.jpg", "--json")
-    gif = command(*arguments(steps=1, output=tmp_path / "out.gif"), "--reference", examples / "woman_1.jpg", "--json")
+    in_gif = arguments(steps=1, output=tmp_path / "out.gif")
+    gif = command(*in_gif, "--reference", examples / "woman_1.jpg", "--json", "--no-mark")
     answers = [json.loads(each.stdout) for each in (done, gif)]
+    assert [(answer["visible_mark"], answer["ai_generated"]) for answer in answers] == [(True, True), (False, True)]
     assert answers[0]["seed"] != answers[1]["seed"]
     assert len(answers[0]["references"]) == 2 and answers[0]["output"] == str(tmp_path / "out.mp4")
     assert "warning" not in done.stderr
