@@ -19,6 +19,7 @@ from torch import Tensor
 from magicmirror import __version__
 from magicmirror.errors import JobCancelled, WeightsError
 from magicmirror.models.presets import model_preset
+from magicmirror.pipeline.acceleration import SpeedOptions, accelerate_pipeline
 from magicmirror.pipeline.assembly import assemble
 from magicmirror.pipeline.memory_options import MemoryOptions
 from magicmirror.pipeline.pipeline import MagicMirrorPipeline
@@ -31,7 +32,11 @@ SCHEDULERS = {"ddim": CogVideoXDDIMScheduler, "dpm": CogVideoXDPMScheduler}
 
 
 def load_pipeline(
-    profile: Profile, device: str = "auto", adapter: str | None = None, memory: MemoryOptions | None = None
+    profile: Profile,
+    device: str = "auto",
+    adapter: str | None = None,
+    memory: MemoryOptions | None = None,
+    speed: SpeedOptions | None = None,
 ) -> MagicMirrorPipeline:
     """Load everything that a profile needs.
 
@@ -40,6 +45,8 @@ def load_pipeline(
         device: ``auto`` takes CUDA, then MPS, then the CPU; or a torch device.
         adapter: Folder or hub id in place of the profile's.
         memory: How the networks share the device's memory; ``None`` chooses by what is free.
+        speed: Compilation, attention kernel, step cache, precision of decoding; ``None`` changes no more than the
+            last bits of a picture.
 
     Returns:
         The pipeline on its device, in evaluation mode; its ``provenance`` says which weights it holds.
@@ -78,7 +85,9 @@ def load_pipeline(
     pipeline.provenance = provenance
     set_scheduler(pipeline, profile.scheduler)
     pipeline.set_progress_bar_config(disable=True)
-    return place(pipeline, profile, target, memory)
+    place(pipeline, profile, target, memory)
+    accelerate_pipeline(pipeline, speed or SpeedOptions())
+    return pipeline
 
 
 def set_scheduler(pipeline: MagicMirrorPipeline, name: SchedulerName) -> None:

@@ -37,12 +37,14 @@ class PipelineSteps(PersistentPipeline):
         vae_scale_factor_temporal: Pixel frames a latent frame.
         text_encoder_hook: accelerate's, where the text encoder leaves the device between prompts.
         step_cache: Reuse of denoising steps; ``None`` computes every one.
+        decode_dtype: Precision of the decoder's products where it differs from the VAE's own.
     """
 
     vae_scale_factor_spatial: int
     vae_scale_factor_temporal: int
     text_encoder_hook: Any = None
     step_cache: StepCache | None = None
+    decode_dtype: torch.dtype | None = None
 
     def encode_identity(self, references: Sequence[FaceReference]) -> IdentityCondition:
         """Encode one person.
@@ -258,8 +260,12 @@ class PipelineSteps(PersistentPipeline):
     def decode_latents(self, latents: Tensor) -> Tensor:
         """Decode clean latents (B, F, C, H, W) to frames (B, 3, F, H, W), about [-1, 1]."""
         scaled = 1 / self.vae.config.scaling_factor * latents.permute(0, 2, 1, 3, 4)
-        frames: Tensor = self.vae.decode(scaled).sample
-        return frames
+        if self.decode_dtype is None:
+            frames: Tensor = self.vae.decode(scaled).sample
+            return frames
+        with torch.autocast(scaled.device.type, self.decode_dtype):
+            frames = self.vae.decode(scaled).sample
+        return frames.to(latents.dtype)
 
     def _padding_frames(self, num_frames: int) -> int:
         """Latent frames put before the video, for CogVideoX 1.5 whose patches span several."""

@@ -67,3 +67,15 @@ def test_attention_kernel_reaches_the_blocks_and_an_unknown_one_is_refused(fresh
 def test_impossible_caches_are_refused(options, message):
     with pytest.raises(ConfigError, match=message):
         StepCache(**options)
+
+
+def test_decoding_in_bfloat16_changes_only_the_last_bits_of_a_picture(fresh_pipeline, reference):
+    options = {"seed": 0, "num_inference_steps": 2, "guidance_scale": 3.0}
+    exact = fresh_pipeline("a man smiles", [reference], **options).frames
+    accelerate_pipeline(fresh_pipeline, SpeedOptions(bfloat16_decode=True))
+    latents = fresh_pipeline("a man smiles", [reference], output_type="latent", **options).frames
+    found = fresh_pipeline("a man smiles", [reference], **options).frames
+    assert latents.dtype == fresh_pipeline.vae.dtype == torch.float32 and found.dtype == exact.dtype
+    assert 0 < abs(found - exact).mean() < 0.005
+    accelerate_pipeline(fresh_pipeline, SpeedOptions(bfloat16_decode=False))
+    assert (fresh_pipeline("a man smiles", [reference], **options).frames == exact).all()
