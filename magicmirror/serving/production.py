@@ -14,6 +14,7 @@ from magicmirror.errors import JobCancelled
 from magicmirror.faces.analyzer import FaceAnalyzer, create_face_analyzer
 from magicmirror.media import read_settings, sidecar_path
 from magicmirror.pipeline.person_word import find_person_word
+from magicmirror.serving.chip_embedder import ChipEmbedder
 from magicmirror.serving.jobs import Take
 from magicmirror.serving.likeness import likeness_level, measure_likeness
 from magicmirror.serving.live_preview import CleanEstimate, LatentPreview, load_or_fit
@@ -73,7 +74,8 @@ class VideoMaker:
         memory: MemoryOptions | None = None,
     ) -> None:
         self.profile = profile
-        self.analyzer = analyzer or create_face_analyzer(profile.analyzer, crop_size_px=profile.crop_size_px)
+        options: dict[str, Any] = {"embed_chips": ChipEmbedder()} if profile.analyzer == "dlib" else {}
+        self.analyzer = analyzer or create_face_analyzer(profile.analyzer, crop_size_px=profile.crop_size_px, **options)
         self._device = device
         self._threads = threads
         self._load = load or partial(_load_pipeline, memory=memory)
