@@ -78,14 +78,48 @@ repair();
 """
 """Gradio gives every radio button a name of its own, so that arrow keys and screen readers know no group."""
 
+RESTART_SCRIPT = """
+const {root, api_prefix, app_id} = window.gradio_config, store = window.sessionStorage;
+const before = store.getItem('magicmirror-app');
+store.setItem('magicmirror-app', app_id);
+element.querySelector('.mm-restarted').hidden = !before || before === String(app_id);
+let missed = 0;
+const look = async () => {
+  let now = null;
+  try {
+    const answer = await fetch(`${root}${api_prefix || ''}/app_id`, {cache: 'no-store'});
+    if (answer.ok) now = (await answer.json()).app_id;
+  } catch (error) { console.debug(error); }
+  missed = now === null ? missed + 1 : 0;
+  element.querySelector('.mm-away').hidden = missed < 2;
+  if (now !== null && now !== app_id) window.location.reload();
+};
+setInterval(() => { if (!document.hidden) look(); }, 3000);
+const keepPrompt = () => {
+  const prompt = document.querySelector('#mm-prompt textarea');
+  if (!prompt) { setTimeout(keepPrompt, 100); return; }
+  const kept = store.getItem('magicmirror-prompt');
+  if (kept && !prompt.value) {
+    prompt.value = kept;
+    prompt.dispatchEvent(new Event('input', {bubbles: true}));
+  }
+  setInterval(() => store.setItem('magicmirror-prompt', prompt.value), 1000);
+};
+keepPrompt();
+"""
+"""A server that was restarted knows nothing of the pages that are open. They notice it and load themselves anew, which
+finds the results and the end of the job; this tab keeps the prompt, and says that the photo has to be added again."""
+
 
 def header() -> str:
-    """Title, what it is for, and the switch between light and dark."""
+    """Title, what it is for, the switch between light and dark, and alerts about the server, hidden at first."""
     return (
         f'<header class="mm-head"><h1>{escape(words.TITLE)}</h1><p>{escape(words.TAGLINE)}</p>'
         f'<button type="button" class="mm-theme" aria-label="{escape(words.DARK_MODE)}" '
         f'title="{escape(words.DARK_MODE)}"><svg viewBox="0 0 20 20" aria-hidden="true"><circle cx="10" cy="10" r="8"/>'
         '<path d="M10 2a8 8 0 0 1 0 16z"/></svg></button></header>'
+        f'<div class="mm-alert mm-away" role="alert" hidden>{escape(words.AWAY)}</div>'
+        f'<div class="mm-alert mm-restarted" role="alert" hidden>{escape(words.RESTARTED)}</div>'
     )
 
 

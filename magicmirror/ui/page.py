@@ -37,7 +37,7 @@ CLEAN_EVERY_S = 600
 BROWSER_KEY = "magicmirror"
 """Name, and key of the obfuscation, of what a browser keeps; fixed, so that it outlives a restart of the server."""
 
-SCRIPTS = markup.THEME_SCRIPT + markup.UPLOAD_SCRIPT + markup.RADIO_SCRIPT
+SCRIPTS = markup.THEME_SCRIPT + markup.UPLOAD_SCRIPT + markup.RADIO_SCRIPT + markup.RESTART_SCRIPT
 
 _QUIET: dict[str, Any] = {"api_visibility": "private", "show_progress": "hidden", "concurrency_limit": None}
 

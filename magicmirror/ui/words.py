@@ -170,6 +170,8 @@ FAILED = "That did not work. {reason}"
 NOT_READY = "Videos cannot be made now. {reason}"
 BUSY = "Wait until the present one is done, or stop it."
 LOST = "Your last job is not known any more: the server was restarted. Generate again."
+AWAY = "The server does not answer. Leave this page open: it goes on as soon as the server is back."
+RESTARTED = "The server was restarted. Your results are still here; please add your photo again."
 FOUND_AGAIN = "Still at work on what you started before."
 PROGRESS_LABEL = "Progress"
 

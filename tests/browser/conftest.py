@@ -60,18 +60,23 @@ def studio(tmp_path_factory):
 
 @pytest.fixture
 def serve(tmp_path, monkeypatch):
-    """``serve(engine) -> url`` of an app of its own; both are closed at the end of the test."""
+    """``serve(engine) -> url`` of an app of its own; both are closed at the end of the test, or by ``serve.stop()``."""
     opened = []
 
-    def launch(engine):
-        app, url = start(engine, tmp_path, monkeypatch)
+    def launch(engine, port=None):
+        app, url = start(engine, tmp_path, monkeypatch, port)
         opened.append((app, engine))
         return url
 
+    def stop():
+        while opened:
+            app, engine = opened.pop()
+            app.close()
+            engine.close()
+
+    launch.stop = stop
     yield launch
-    for app, engine in opened:
-        app.close()
-        engine.close()
+    stop()
 
 
 @pytest.fixture
@@ -99,15 +104,15 @@ def visit(browser):
     assert errors == [] and outside == []
 
 
-def start(engine, folder, patch):
-    """Launch an app on an engine; returns it and its address."""
+def start(engine, folder, patch, port=None):
+    """Launch an app on an engine, on any free port unless one is named; returns it and its address."""
     from magicmirror.ui.launch import launch_options
     from magicmirror.ui.page import build_app
 
     patch.setenv("GRADIO_TEMP_DIR", str(folder / "uploads"))
     settings = Settings(output_dir=folder / "results")
     app = build_app(engine, settings)
-    chosen = {**launch_options(settings), "server_name": "127.0.0.1", "server_port": None, "quiet": True}
+    chosen = {**launch_options(settings), "server_name": "127.0.0.1", "server_port": port, "quiet": True}
     _, url, _ = app.launch(prevent_thread_lock=True, **chosen)
     return app, url
 

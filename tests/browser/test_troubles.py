@@ -3,13 +3,15 @@
 from __future__ import annotations
 
 import threading
+from urllib.parse import urlsplit
 
 import numpy as np
 import pytest
 
 from magicmirror.media import write_image
-from magicmirror.serving.fake_engine import FakeJob
+from magicmirror.serving.fake_engine import FakeEngine, FakeJob
 from magicmirror.serving.reasons import OUT_OF_MEMORY_MESSAGE
+from magicmirror.serving.storage import ResultStorage
 from magicmirror.types import GenerationRequest
 from magicmirror.ui import words
 
@@ -79,12 +81,17 @@ def test_stop_ends_a_running_job_and_the_next_one_runs(studio, visit):
     page.wait_for_function(PLAYING)
 
 
-def test_out_of_memory_is_said_plainly_and_the_next_job_runs(studio, visit):
-    studio.engine.play(FakeJob(error=MemoryError("at /secret/place")))
+@pytest.mark.parametrize(
+    ("error", "message"),
+    [(MemoryError("at /secret/place"), OUT_OF_MEMORY_MESSAGE), (SystemExit("secret"), words.FAILED.format(reason=""))],
+    ids=["out of memory", "worker killed"],
+)
+def test_a_job_that_ends_badly_is_said_plainly_and_the_next_one_runs(studio, visit, error, message):
+    studio.engine.play(FakeJob(error=error))
     page = visit(studio.url)
     prepare(page)
     page.locator("#mm-generate").click()
-    status(page, OUT_OF_MEMORY_MESSAGE)
+    status(page, message)
     text = page.locator("body").inner_text()
     assert "secret" not in text and "Traceback" not in text
     page.locator("#mm-generate:not([disabled])").click()
@@ -104,6 +111,27 @@ def test_a_job_is_found_again_after_a_reload_in_the_middle(studio, visit, gate):
     page.wait_for_function(PLAYING)
     page.locator("#mm-summary").get_by_text("a woman nods").wait_for()
     page.locator("#mm-history").get_by_text("a woman nods").wait_for()
+
+
+def test_a_page_that_is_open_outlives_a_restart_of_the_server(serve, visit, tmp_path):
+    def restart(port=None):
+        return serve(FakeEngine(ResultStorage(tmp_path / "results")), port)
+
+    url = restart()
+    page = visit(url)
+    prepare(page, prompt="a woman nods")
+    page.locator("#mm-generate").click()
+    page.locator("#mm-history li").wait_for()
+    serve.stop()
+    page.get_by_text(words.AWAY).wait_for()
+    assert restart(urlsplit(url).port) == url
+    page.get_by_text(words.RESTARTED).wait_for()
+    page.locator("#mm-history li").wait_for()
+    page.wait_for_function("() => document.querySelector('#mm-prompt textarea')?.value === 'a woman nods'")
+    page.locator("#mm-examples button").first.click()
+    page.locator("#mm-faces button[aria-pressed=true]").wait_for()
+    page.locator("#mm-generate").click()
+    page.locator("#mm-history li").nth(1).wait_for()
 
 
 def test_two_users_at_once_get_their_own_videos(studio, visit):
