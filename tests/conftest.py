@@ -5,6 +5,7 @@ from __future__ import annotations
 import asyncio
 import os
 import shutil
+import socket
 from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
 
@@ -60,6 +61,18 @@ def run_coroutine():
             return threads.submit(asyncio.run, coroutine).result()
 
     return run
+
+
+@pytest.fixture(scope="session")
+def find_port():
+    """``find_port() -> port`` that is free; Gradio's own search takes the same one in two processes at a time."""
+
+    def find():
+        with socket.socket() as probe:
+            probe.bind(("127.0.0.1", 0))
+            return probe.getsockname()[1]
+
+    return find
 
 
 @pytest.fixture(scope="session")

@@ -47,24 +47,24 @@ def browser(chromium):
 
 
 @pytest.fixture(scope="session")
-def studio(tmp_path_factory):
+def studio(tmp_path_factory, find_port):
     """One app on a fake engine with two waiting places; every test comes to it as new visitors."""
     folder = tmp_path_factory.mktemp("studio")
     engine = ScriptedEngine(ResultStorage(folder / "results"), capacity=2)
     with pytest.MonkeyPatch.context() as patch:
-        app, url = start(engine, folder, patch)
+        app, url = start(engine, folder, patch, find_port())
         yield Studio(url, engine, folder)
         app.close()
         engine.close()
 
 
 @pytest.fixture
-def serve(tmp_path, monkeypatch):
+def serve(tmp_path, monkeypatch, find_port):
     """``serve(engine) -> url`` of an app of its own; both are closed at the end of the test, or by ``serve.stop()``."""
     opened = []
 
     def launch(engine, port=None):
-        app, url = start(engine, tmp_path, monkeypatch, port)
+        app, url = start(engine, tmp_path, monkeypatch, port or find_port())
         opened.append((app, engine))
         return url
 
@@ -104,8 +104,8 @@ def visit(browser):
     assert errors == [] and outside == []
 
 
-def start(engine, folder, patch, port=None):
-    """Launch an app on an engine, on any free port unless one is named; returns it and its address."""
+def start(engine, folder, patch, port):
+    """Launch an app on an engine; returns it and its address."""
     from magicmirror.ui.launch import launch_options
     from magicmirror.ui.page import build_app
 

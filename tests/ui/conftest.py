@@ -10,20 +10,20 @@ from magicmirror.settings import Settings
 
 
 @pytest.fixture
-def launch(tmp_path, monkeypatch):
-    """``launch(script) -> (url, engine)``; apps and engines are closed at the end of the test."""
+def launch(tmp_path, monkeypatch, find_port):
+    """``launch(script, login) -> (url, engine)``; apps and engines are closed at the end of the test."""
     from magicmirror.ui.launch import launch_options
     from magicmirror.ui.page import build_app
 
     monkeypatch.setenv("GRADIO_TEMP_DIR", str(tmp_path / "uploads"))
     opened = []
 
-    def start(script=(), **options):
-        settings = Settings(output_dir=tmp_path / "results")
+    def start(script=(), login=None, **options):
+        settings = Settings(output_dir=tmp_path / "results", login=login)
         engine = FakeEngine(ResultStorage(settings.output_dir), script, **options)
         app = build_app(engine, settings)
         opened.append((app, engine))
-        chosen = {**launch_options(settings), "server_name": "127.0.0.1", "server_port": None, "quiet": True}
+        chosen = {**launch_options(settings), "server_name": "127.0.0.1", "server_port": find_port(), "quiet": True}
         _, url, _ = app.launch(prevent_thread_lock=True, **chosen)
         return url, engine
 

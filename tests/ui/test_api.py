@@ -255,3 +255,14 @@ def _call(url, name, body):
     )
     event_id = json.load(urllib.request.urlopen(call, timeout=10))["event_id"]
     return urllib.request.urlopen(f"{url}gradio_api/call/{name}/{event_id}", timeout=30).read().decode()
+
+
+def test_a_login_is_asked_for_where_the_deployer_wants_one(launch, examples):
+    url, _ = launch(login="ann:secret,bob:other")
+    with pytest.raises(urllib.error.HTTPError, match="401"):
+        urllib.request.urlopen(url + "config", timeout=10)
+    with pytest.raises(Exception, match=r"[Ll]ogin|credentials|auth"):
+        Client(url, auth=("ann", "other"), verbose=False)
+    client = Client(url, auth=("bob", "other"), verbose=False)
+    assert len(client.predict([handle_file(examples / "man_1.jpg")], api_name="/analyze")["photos"]) == 1
+    client.close()
