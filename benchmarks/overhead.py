@@ -6,8 +6,8 @@
 Both models share their base weights and get the same latents, with classifier-free guidance as one batch of two.
 *step* is one call of the transformer, *loop* the whole denoising loop with everything that is made once before it:
 diffusers' ``CogVideoXPipeline`` against ``magicmirror.pipeline.denoising.denoise``. The order within a pair changes
-every time, and the ratio is the median over the pairs, with its quartiles; on a crowded machine that of the fastest runs
-is the better one, because what disturbs a run only makes it slower. *work* is the ratio of counted operations.
+every time, and the ratio is the median over the pairs, with its quartiles; on a crowded machine that of the fastest
+runs is the better one, because what disturbs a run only makes it slower. *work* is the ratio of counted operations.
 On a CPU the clock is this process's own CPU time, so that other work on the machine does not enter.
 """
 
