@@ -11,6 +11,9 @@ BIN := $(VENV)/bin
 PIP := $(BIN)/python -m pip --disable-pip-version-check
 RUN_STAMP := $(VENV)/.installed-run
 DEV_STAMP := $(VENV)/.installed-dev
+# Two processes, each with one thread for the models: tests wait for servers, browsers and other processes much of the
+# time. PYTEST_ARGS= runs all tests in one process.
+PYTEST_ARGS ?= --numprocesses=2 --dist=worksteal
 
 .PHONY: demo test lint check format clean
 
@@ -19,7 +22,7 @@ demo: $(RUN_STAMP)
 
 test: $(DEV_STAMP)
 	.ci/chromium
-	$(BIN)/python -m pytest $(PYTEST_ARGS)
+	OMP_NUM_THREADS=$${OMP_NUM_THREADS:-1} $(BIN)/python -m pytest $(PYTEST_ARGS)
 
 lint: $(DEV_STAMP)
 	$(BIN)/ruff format --check .
