@@ -57,7 +57,7 @@ def test_stock_and_ours_share_their_weights_and_differ_by_the_identity(script):
     assert 1.0 < overhead.counted_work(contest) < 3.0
 
 
-@pytest.mark.parametrize("name", ["overhead", "memory", "scaling", "breakdown", "preview", "caches"])
+@pytest.mark.parametrize("name", ["overhead", "memory", "scaling", "breakdown", "preview", "caches", "page"])
 def test_every_benchmark_tells_its_commands(script, monkeypatch, capsys, name):
     monkeypatch.setattr(sys, "argv", [f"{name}.py", "--help"])
     with pytest.raises(SystemExit, match="0"):
