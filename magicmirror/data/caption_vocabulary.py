@@ -1,8 +1,7 @@
 """All that captions are sampled from: the first vocabulary (``caption_phrases``) and what came after it.
 
-``caption_phrases`` holds the words that the shipped preview weights were trained with, which prompts are checked
-against; it stays as it is until weights are trained on more. Here every table of it is repeated with additions, under
-the same name. Old phrases keep their place and meaning; the first one of each table stays the plainest.
+The shipped preview weights were trained with all of it, and prompts are checked against it. Here every table of
+``caption_phrases`` is repeated with additions, under the same name. The first phrase of each table is the plainest.
 """
 
 from __future__ import annotations

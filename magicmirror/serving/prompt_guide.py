@@ -11,7 +11,7 @@ from functools import cache
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-from magicmirror.data import caption_phrases as phrases
+from magicmirror.data import caption_vocabulary as phrases
 from magicmirror.errors import PromptError
 from magicmirror.pipeline.person_word import find_person_word, remove_trigger
 
@@ -29,8 +29,9 @@ _GLUE = (
 
 HELPER_PERSONS = tuple(phrases.PERSON_WORDS)
 HELPER_MOTIONS = (
-    *("smile", "turn_left", "turn_right", "look_up", "look_down", "nod", "shake", "tilt_left", "tilt_right"),
-    *("blink", "still", "zoom_in", "zoom_out", "pan_left", "pan_right"),
+    *("smile", "open_mouth", "talk", "blink", "still", "nod", "shake"),
+    *("turn_left", "turn_right", "look_up", "look_down", "tilt_left", "tilt_right"),
+    *("zoom_in", "zoom_out", "pan_left", "pan_right"),
 )
 HELPER_STYLES = tuple(phrases.STYLE_CLAUSES)
 

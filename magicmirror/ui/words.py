@@ -70,6 +70,8 @@ HELPER_STYLE = "Style"
 HELPER_USE = "Put into the prompt"
 MOTIONS: Mapping[str, str] = {
     "smile": "smiles",
+    "open_mouth": "opens the mouth",
+    "talk": "talks",
     "turn_left": "turns to the left",
     "turn_right": "turns to the right",
     "look_up": "looks up",
@@ -97,6 +99,12 @@ STYLES: Mapping[str, str] = {
     "snow": "snow",
     "rain": "rain",
     "light_leak": "light leak",
+    "fog": "fog",
+    "light_left": "light from the left",
+    "light_right": "light from the right",
+    "red_light": "red light",
+    "green_light": "green light",
+    "vignette": "dark edges",
 }
 
 SEED_LABEL = "Seed"

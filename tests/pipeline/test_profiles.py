@@ -37,8 +37,8 @@ def test_resolve_fills_every_none(reference):
     assert resolved == request_for(
         profile,
         reference,
-        num_inference_steps=4,
-        guidance_scale=1.75,
+        num_inference_steps=2,
+        guidance_scale=1.5,
         num_frames=17,
         height_px=128,
         width_px=128,
