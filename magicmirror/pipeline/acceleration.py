@@ -13,6 +13,7 @@ from typing import Any, Literal
 
 import torch
 from diffusers import FirstBlockCacheConfig, MagCacheConfig
+from diffusers.models.attention_dispatch import _AttentionBackendRegistry
 
 from magicmirror.errors import ConfigError
 
@@ -108,10 +109,14 @@ def accelerate_pipeline(pipeline: Any, options: SpeedOptions) -> None:
         ConfigError: For an attention kernel that is unknown or not installed.
     """
     if options.attention is not None:
+        # The library makes it the choice of every model in the process as well; that one is put back.
+        choice, _ = _AttentionBackendRegistry.get_active_backend()
         try:
             pipeline.transformer.set_attention_backend(options.attention)
         except (ValueError, RuntimeError, ImportError) as error:
             raise ConfigError(f'The attention kernel "{options.attention}" cannot be used: {error}.') from error
+        finally:
+            _AttentionBackendRegistry.set_active_backend(choice)
     if options.compile:
         pipeline.transformer.compile_repeated_blocks()
     pipeline.step_cache = options.cache

@@ -49,7 +49,7 @@ def prompt_of(page):
 
 
 def test_from_two_faces_to_a_video_and_back(studio, visit, examples, tmp_path):
-    studio.engine.play(FakeJob(step_s=0.1))
+    studio.engine.play(FakeJob(step_s=0.8))
     page = visit(studio.url)
     upload(page, examples / "two_people.jpg")
     assert page.locator(FACES).count() == 2 and page.locator(PRESSED).count() == 0

@@ -36,7 +36,7 @@ def copying_network(monkeypatch):
         transformer=SimpleNamespace(dtype=torch.float32),
         scheduler=object(),
     )
-    monkeypatch.setattr(loading, "load_pipeline", lambda profile, device, adapter: pipeline)
+    monkeypatch.setattr(loading, "load_pipeline", lambda profile, device, adapter, memory: pipeline)
     monkeypatch.setattr(loading, "generate", generate)
     return requests
 

@@ -1,5 +1,6 @@
 import pytest
 import torch
+from diffusers.models.attention_dispatch import _AttentionBackendRegistry
 
 from magicmirror.errors import ConfigError
 from magicmirror.pipeline.acceleration import SpeedOptions, StepCache, accelerate_pipeline
@@ -51,9 +52,10 @@ def test_attention_kernel_reaches_the_blocks_and_an_unknown_one_is_refused(fresh
     accelerate_pipeline(fresh_pipeline, SpeedOptions(attention="_native_math"))
     kernels = {str(processor._attention_backend) for processor in fresh_pipeline.transformer.attn_processors.values()}
     assert kernels == {"_native_math"} or kernels == {"AttentionBackendName._NATIVE_MATH"}
-    fresh_pipeline.transformer.reset_attention_backend()
     with pytest.raises(ConfigError, match='"fastest" cannot be used'):
         accelerate_pipeline(fresh_pipeline, SpeedOptions(attention="fastest"))
+    # Other models of the process keep theirs.
+    assert str(_AttentionBackendRegistry.get_active_backend()[0]).lower().endswith("native")
 
 
 @pytest.mark.parametrize(
