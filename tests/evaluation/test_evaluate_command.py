@@ -33,6 +33,8 @@ def copying_network(monkeypatch):
     pipeline = SimpleNamespace(
         provenance={"base": "none"},
         device=torch.device("cpu"),
+        _execution_device=torch.device("cpu"),
+        memory_plan=SimpleNamespace(policy="resident", quantisation="none"),
         transformer=SimpleNamespace(dtype=torch.float32),
         scheduler=object(),
     )
