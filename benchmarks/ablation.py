@@ -75,29 +75,16 @@ def _pixels(crops: Any) -> Any:
 def score(objective: Any, vae: Any, people: dict[str, Any]) -> dict[str, float]:
     """Draw every person in one step from pure noise, and rank all portraits by their distance to the drawing."""
     import torch
-
-    from magicmirror.training.objective import Dropout
+    from first_estimate import first_estimate
 
     count = len(people["crops"])
     config = objective.transformer.config
     shape = (count, 1, config.in_channels, config.sample_height, config.sample_width)
     noise = torch.randn(shape, generator=torch.Generator().manual_seed(0))
-    nobody = torch.zeros(count, dtype=torch.bool)
-    last = torch.full((count,), objective.scheduler.config.num_train_timesteps - 1)
     was_training = objective.training
     objective.eval()
     with torch.no_grad():
-        text, identity, face = objective.encode_conditions(people, Dropout(nobody, nobody))
-        velocity = objective.transformer(
-            hidden_states=noise,
-            encoder_hidden_states=text,
-            timestep=last,
-            image_rotary_emb=objective.rotary(1, *shape[3:]),
-            identity_tokens=identity,
-            face_tokens=face,
-            return_dict=False,
-        )[0]
-        clean = objective.scheduler.get_velocity(velocity, noise, last).transpose(1, 2)
+        clean = first_estimate(objective, people, noise).transpose(1, 2)
         pictures = vae.decode(clean / vae.config.scaling_factor).sample[:, :, 0]
         drawn = people["recognizer"].embed_aligned((pictures / 2 + 0.5).clamp(0, 1))
     objective.train(was_training)

@@ -2,10 +2,10 @@
 
     python benchmarks/text_response.py --data SHARDS [--model PIPELINE] [--clips 96] [--output FILE.json]
 
-At the noisiest timestep nothing but caption and reference can tell how a clip goes on. The prediction's change from the
 At the noisiest timestep nothing but caption and reference tells how a clip goes on. The prediction's change from the
-that are dealt out anew among the clips: if both columns are alike, the model does not listen. "Of the mean" is what the
-average change of all clips with the same motion explains, which a model reaches without looking at the person.
+first frame is compared with the clip's own: once with the clip's caption, and once with captions that are dealt out anew
+among the clips; if both columns are alike, the model does not listen. "Of the mean" is what the average change of all
+clips with the same motion explains, which a model reaches without looking at the person.
 
 Use shards that the model was not trained on for figures to report; for a look during training those of the run will do.
 """
@@ -34,11 +34,11 @@ def clips_of_one_motion(folder: Path, count: int) -> tuple[dict[str, Any], list[
 def predicted_changes(pipeline: Any, batch: dict[str, Any], shift: int, size: int = 16) -> Any:
     """Change (B, F - 1, C, H, W) from the first frame, predicted from noise; captions are those ``shift`` rows on."""
     import torch
+    from first_estimate import first_estimate
 
     from magicmirror.training.batches import text_batch
     from magicmirror.training.config import TrainingConfig
-    from magicmirror.training.networks import identity_objective, rotary_of
-    from magicmirror.training.objective import Dropout
+    from magicmirror.training.networks import identity_objective
 
     config = TrainingConfig("text_response", "preview", max_steps=1, learning_rate=1e-4)
     objective = identity_objective(pipeline, config).eval()
@@ -46,8 +46,7 @@ def predicted_changes(pipeline: Any, batch: dict[str, Any], shift: int, size: in
     captions = batch["captions"][shift:] + batch["captions"][:shift]
     ids, positions = text_batch(pipeline.tokenizer, captions, pipeline.transformer.config.max_text_seq_length)
     noise = torch.randn(latents.shape, generator=torch.Generator().manual_seed(0))
-    rotary = rotary_of(pipeline.transformer)(latents.size(1), *latents.shape[3:])
-    scheduler, parts = pipeline.scheduler, []
+    parts = []
     for start in range(0, len(latents), size):
         rows = slice(start, start + size)
         part = {
@@ -56,20 +55,7 @@ def predicted_changes(pipeline: Any, batch: dict[str, Any], shift: int, size: in
             "crops": batch["crops"][rows],
             "embeddings": batch["embeddings"][rows],
         }
-        kept = torch.zeros(len(part["positions"]), dtype=torch.bool)
-        steps = torch.full((len(kept),), scheduler.config.num_train_timesteps - 1)
-        with torch.no_grad():
-            text, identity, face = objective.encode_conditions(part, Dropout(kept, kept))
-            velocity = pipeline.transformer(
-                hidden_states=noise[rows],
-                encoder_hidden_states=text,
-                timestep=steps,
-                image_rotary_emb=rotary,
-                identity_tokens=identity,
-                face_tokens=face,
-                return_dict=False,
-            )[0]
-        parts.append(change(scheduler.get_velocity(velocity, noise[rows], steps)))
+        parts.append(change(first_estimate(objective, part, noise[rows])))
     return torch.cat(parts)
 
 
