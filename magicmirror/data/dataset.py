@@ -97,14 +97,14 @@ class LatentDataset(Dataset[dict[str, Any]]):
         """Return a row with the portrait itself as its reference (view 0); see ``sample``."""
         return self.sample(index, view=0)
 
-    def drop_captions(self, unusable: Callable[[str], bool]) -> int:
-        """Leave out the rows whose captions a model cannot take, and return how many.
+    def keep_captions(self, usable: Callable[[str], bool]) -> int:
+        """Keep the rows whose captions a model can take, and return how many are left out.
 
         Raises:
             ConfigError: When no row is left.
         """
         before = len(self.rows)
-        self.rows = [row for row in self.rows if not unusable(row.caption)]
+        self.rows = [row for row in self.rows if usable(row.caption)]
         if not self.rows:
             raise ConfigError(f"No {self.kind} has a caption that names one person and fits into the model's prompts.")
         return before - len(self.rows)

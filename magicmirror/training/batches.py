@@ -40,6 +40,15 @@ def text_batch(tokenizer: Any, captions: Sequence[str], length: int) -> tuple[Te
     return ids, positions
 
 
+def takes_caption(tokenizer: Any, caption: str, length: int) -> bool:
+    """Whether a caption names one person and fits into ``length`` tokens."""
+    try:
+        fusion_position(tokenizer, find_person_word(caption), length)
+    except PromptError:
+        return False
+    return True
+
+
 def identity_batches(
     pipeline: MagicMirrorPipeline, folders: Sequence[Path], config: TrainingConfig, allow_incomplete: bool
 ) -> BatchSource:
@@ -56,17 +65,10 @@ def identity_batches(
     """
     length = pipeline.transformer.config.max_text_seq_length
 
-    def unusable(caption: str) -> bool:
-        try:
-            text_batch(pipeline.tokenizer, [caption], length)
-        except PromptError:
-            return True
-        return False
-
     orders = {}
     for kind, size in wanted_kinds(config).items():
         rows = LatentDataset(folders, kind, allow_incomplete)
-        if dropped := rows.drop_captions(unusable):
+        if dropped := rows.keep_captions(lambda caption: takes_caption(pipeline.tokenizer, caption, length)):
             logger.warning("%d of %d captions are too long or name nobody: left out", dropped, dropped + len(rows))
         orders[kind] = BatchOrder(rows, size, config.seed)
 

@@ -8,7 +8,8 @@ mean of its tokens and off each token. The heads are left behind.
 
 from __future__ import annotations
 
-from typing import Any
+from collections.abc import Iterator
+from itertools import islice
 
 import numpy as np
 import torch
@@ -21,9 +22,8 @@ from magicmirror.data.captions import sample_clip_spec, sample_image_spec, sampl
 from magicmirror.data.motion import ClipSpec
 from magicmirror.data.pose_targets import NUM_POSE_VALUES, latent_poses
 from magicmirror.data.style import STYLES
-from magicmirror.errors import PromptError
 from magicmirror.pipeline.pipeline import MagicMirrorPipeline
-from magicmirror.training.batches import text_batch
+from magicmirror.training.batches import takes_caption, text_batch
 from magicmirror.training.config import TrainingConfig
 from magicmirror.training.parts import WHOLE, Batch, BatchSource, Part
 
@@ -88,30 +88,25 @@ def caption_batches(pipeline: MagicMirrorPipeline, config: TrainingConfig) -> Ba
         pipeline: Its tokenizer reads the captions.
         config: Of the run.
     """
-    length = pipeline.transformer.config.max_text_seq_length
+    length, styles = pipeline.transformer.config.max_text_seq_length, list(STYLES)
 
     def batch_at(step: int, part: Part = WHOLE, /) -> Batch:
         rng = np.random.default_rng([config.seed, 3, step])
-        specs: list[ClipSpec] = []
-        ids: list[Tensor] = []
-        while len(specs) < config.image_batch:
-            spec = _sample(rng)
-            try:
-                ids.append(text_batch(pipeline.tokenizer, [spec.caption], length)[0])
-            except PromptError:
-                continue  # a rare caption is longer than the prompts of this model
-            specs.append(spec)
-        own = part.rows(config.image_batch)
-        batch: dict[str, Any] = {
-            "input_ids": torch.cat(ids),
+        # A rare caption is longer than the prompts of this model.
+        fitting = (spec for spec in _samples(rng) if takes_caption(pipeline.tokenizer, spec.caption, length))
+        specs = list(islice(fitting, config.image_batch))[part.rows(config.image_batch)]
+        return {
+            "input_ids": text_batch(pipeline.tokenizer, [spec.caption for spec in specs], length)[0],
             "poses": torch.from_numpy(np.stack([latent_poses(spec.motions, NUM_LATENT_FRAMES) for spec in specs])),
-            "styles": torch.tensor([list(STYLES).index(spec.style) for spec in specs]),
+            "styles": torch.tensor([styles.index(spec.style) for spec in specs]),
         }
-        return {name: value[own] for name, value in batch.items()}
 
     return batch_at
 
 
-def _sample(rng: np.random.Generator) -> ClipSpec:
-    person = sample_person_word(rng, list(PERSON_WORDS)[int(rng.integers(len(PERSON_WORDS)))])
-    return (sample_clip_spec if rng.random() < CLIP_CAPTIONS else sample_image_spec)(rng, person)
+def _samples(rng: np.random.Generator) -> Iterator[ClipSpec]:
+    """Clips and stills without end."""
+    groups = list(PERSON_WORDS)
+    while True:
+        person = sample_person_word(rng, groups[int(rng.integers(len(groups)))])
+        yield (sample_clip_spec if rng.random() < CLIP_CAPTIONS else sample_image_spec)(rng, person)
