@@ -115,7 +115,7 @@ def denoise_bytes(size: ModelSize, work: VideoWork) -> int:
 
 def decode_bytes(size: ModelSize, work: VideoWork, tiling: bool) -> int:
     """Activations of the VAE's decoder, and the finished frames."""
-    frames = (work.num_frames - 1) // 4 + 1
+    frames = work.latent_frames
     at_once = 1 if frames == 1 else FRAMES_AT_ONCE + frames % 2
     height, width = work.height_px, work.width_px
     if tiling:

@@ -48,6 +48,15 @@ class VideoWork:
         """B of the transformer."""
         return self.videos * (2 if self.guided else 1)
 
+    @property
+    def latent_frames(self) -> int:
+        """F of the latents, before CogVideoX 1.5 pads them."""
+        return (self.num_frames - 1) // 4 + 1
+
+    def video_tokens(self, patch: int, patch_t: int) -> int:
+        """V, for patches of ``patch_t`` latent frames and ``patch`` cells a side."""
+        return -(-self.latent_frames // patch_t) * (self.height_px // 8 // patch) * (self.width_px // 8 // patch)
+
 
 @dataclass(frozen=True)
 class ModelSize:
@@ -59,7 +68,6 @@ class ModelSize:
         rest_bytes: Of what of the transformer is in no block.
         leaf_bytes: Of the largest layer of all networks.
         width: D of the transformer.
-        layers: Its blocks.
         adapted_layers: Those with an adapter.
         text_tokens: T.
         face_tokens: N.
@@ -68,7 +76,6 @@ class ModelSize:
         latent_channels: Of the VAE.
         vae_channels: Channels of the VAE at full size.
         tile_px: (height, width) of a tile.
-        text_parameters: Of the text encoder.
         value_bytes: Of one activation.
     """
 
@@ -77,7 +84,6 @@ class ModelSize:
     rest_bytes: int
     leaf_bytes: int
     width: int
-    layers: int
     adapted_layers: int
     text_tokens: int
     face_tokens: int
@@ -86,18 +92,11 @@ class ModelSize:
     latent_channels: int
     vae_channels: int
     tile_px: tuple[int, int]
-    text_parameters: int
     value_bytes: int
-
-    def latent_frames(self, work: VideoWork) -> int:
-        """F of the latents, with what CogVideoX 1.5 pads."""
-        frames = (work.num_frames - 1) // 4 + 1
-        return frames + -frames % self.patch_t
 
     def tokens(self, work: VideoWork) -> int:
         """T + N + V of a row."""
-        cells = (work.height_px // 8 // self.patch) * (work.width_px // 8 // self.patch)
-        return self.text_tokens + self.face_tokens + self.latent_frames(work) // self.patch_t * cells
+        return self.text_tokens + self.face_tokens + work.video_tokens(self.patch, self.patch_t)
 
 
 def measure_networks(networks: Mapping[str, Any], value_bytes: int, quantisation: Quantisation = "none") -> ModelSize:
@@ -131,7 +130,6 @@ def measure_networks(networks: Mapping[str, Any], value_bytes: int, quantisation
         rest_bytes=weights["transformer"] - sum(blocks),
         leaf_bytes=max(leaves),
         width=config.num_attention_heads * config.attention_head_dim,
-        layers=len(blocks),
         adapted_layers=sum(block.adapter is not None for block in transformer.transformer_blocks),
         text_tokens=config.max_text_seq_length,
         face_tokens=config.num_face_tokens,
@@ -140,7 +138,6 @@ def measure_networks(networks: Mapping[str, Any], value_bytes: int, quantisation
         latent_channels=vae.config.latent_channels,
         vae_channels=vae.config.block_out_channels[0],
         tile_px=whole_tile_px(vae),
-        text_parameters=sum(parameter.numel() for parameter in networks["text_encoder"].parameters()),
         value_bytes=value_bytes,
     )
 

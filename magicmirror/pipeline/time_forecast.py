@@ -7,7 +7,6 @@ Free of torch: the page asks for it before the model is loaded. What was measure
 from __future__ import annotations
 
 import os
-from typing import Any
 
 from magicmirror.models.presets import ModelPreset
 from magicmirror.pipeline.model_size import VideoWork
@@ -36,7 +35,8 @@ def step_flop(preset: ModelPreset, work: VideoWork) -> float:
     config = preset.transformer
     width: int = config["num_attention_heads"] * config["attention_head_dim"]
     layers: int = config["num_layers"]
-    tokens = _tokens(config, work)
+    video = work.video_tokens(config.get("patch_size", 2), config.get("patch_size_t") or 1)
+    tokens = int(config["max_text_seq_length"] + config["num_face_tokens"] + video)
     return work.rows * layers * (24.0 * tokens * width**2 + 4.0 * tokens**2 * width)
 
 
@@ -69,16 +69,6 @@ def guess_seconds(preset: ModelPreset, work: VideoWork, device: str, tiling: boo
         Seconds of one denoising step, and of all the rest together.
     """
     kind = device.partition(":")[0]
-    speed = FLOP_S.get(kind, FLOP_S["cpu"] * (os.cpu_count() or 1))
-    if kind == "cpu":
-        speed *= os.cpu_count() or 1
+    speed = FLOP_S[kind] if kind in ("cuda", "mps") else FLOP_S["cpu"] * (os.cpu_count() or 1)
     rest = prompt_flop(preset, work) / speed + decode_flop(preset, work, tiling) / (DECODE_SHARE * speed)
     return step_flop(preset, work) / speed, rest
-
-
-def _tokens(config: dict[str, Any], work: VideoWork) -> int:
-    """T + N + V of a row."""
-    patch, patch_t = config.get("patch_size", 2), config.get("patch_size_t") or 1
-    frames = (work.num_frames - 1) // 4 + 1
-    cells = (work.height_px // 8 // patch) * (work.width_px // 8 // patch)
-    return int(config["max_text_seq_length"] + config["num_face_tokens"] + -(-frames // patch_t) * cells)

@@ -101,7 +101,7 @@ def test_weights_are_those_of_the_table(full_size):
     parameters = sum(p.numel() for network in build_networks("cogvideox-5b").values() for p in network.parameters())
     assert sum(full_size.weights.values()) / 2 == pytest.approx(parameters, rel=1e-3)  # buffers count too
     assert full_size.weights["text_encoder"] / GIB == pytest.approx(8.87, abs=0.01)
-    assert full_size.layers * full_size.block_bytes > full_size.weights["transformer"] - full_size.rest_bytes
+    assert 42 * full_size.block_bytes > full_size.weights["transformer"] - full_size.rest_bytes
     eight = preset_size("cogvideox-5b", 2, "int8")
     assert eight.weights["text_encoder"] / full_size.weights["text_encoder"] == pytest.approx(0.51, abs=0.01)
     assert eight.weights["vae"] == full_size.weights["vae"]
