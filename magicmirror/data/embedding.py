@@ -5,7 +5,6 @@ from __future__ import annotations
 from typing import Protocol
 
 import numpy as np
-import torch
 
 from magicmirror.faces.dlib_analyzer import face_chip, template_landmarks_px
 from magicmirror.models.recognizer import DlibFaceRecognizer
@@ -32,7 +31,6 @@ class BatchEmbedder:
         self.recognizer = recognizer if recognizer is not None else DlibFaceRecognizer.from_dlib_package()
         self.batch_size = batch_size
 
-    @torch.inference_mode()
     def embed_aligned(self, crops: UInt8Array) -> Float32Array:
         """Embed aligned heads; agrees with ``DlibFaceAnalyzer.embed_aligned`` to about 1e-6.
 
@@ -43,11 +41,9 @@ class BatchEmbedder:
             (B, 128) float32.
         """
         landmarks = template_landmarks_px(crops.shape[1])
-        device = self.recognizer.mean.device
         parts = []
         for start in range(0, len(crops), self.batch_size):
             batch = crops[start : start + self.batch_size]
             chips = np.stack([face_chip(np.ascontiguousarray(crop), landmarks) for crop in batch])
-            pixels = torch.from_numpy(chips).to(device).permute(0, 3, 1, 2).float() / 255.0
-            parts.append(self.recognizer(pixels).float().cpu().numpy())
+            parts.append(self.recognizer.embed_chips(chips))
         return np.concatenate(parts) if parts else np.zeros((0, 128), dtype=np.float32)

@@ -10,9 +10,8 @@ from collections.abc import Iterator
 from contextlib import contextmanager
 from typing import Any
 
+from diffusers.hooks.group_offloading import _GROUP_OFFLOADING
 from torch import nn
-
-_HOOK = "group_offloading"
 
 
 @contextmanager
@@ -23,7 +22,7 @@ def onloaded(module: nn.Module) -> Iterator[None]:
         module: Not inside of its own ``forward``, whose hook would find the weights gone afterwards.
     """
     registry: Any = getattr(module, "_diffusers_hook", None)
-    hook = registry.get_hook(_HOOK) if registry is not None else None
+    hook = registry.get_hook(_GROUP_OFFLOADING) if registry is not None else None
     if hook is None:
         yield
         return

@@ -19,6 +19,7 @@ from torch.nn import functional
 
 from magicmirror.errors import ConfigError, WeightsError
 from magicmirror.models.dlib_weights import DlibLayer, package_file, read_layers
+from magicmirror.types import Float32Array, UInt8Array
 
 CHIP_SIZE_PX = 150
 CHIP_PADDING = 0.25
@@ -167,6 +168,20 @@ class DlibFaceRecognizer(nn.Module):
                 maps.append(features)
             features = block(features)
         return [*maps, features]
+
+    @torch.inference_mode()
+    def embed_chips(self, chips: UInt8Array) -> Float32Array:
+        """Embed face chips without a gradient.
+
+        Args:
+            chips: (B, 150, 150, 3) uint8 RGB, aligned as for ``forward``.
+
+        Returns:
+            (B, 128) float32; dlib's own differ in the seventh digit.
+        """
+        pixels = torch.from_numpy(chips).to(self.mean.device).permute(0, 3, 1, 2).float() / 255.0
+        embeddings: Float32Array = self(pixels).float().cpu().numpy()
+        return embeddings
 
     def embed_aligned(self, crops: Tensor, landmarks: Tensor | None = None) -> Tensor:
         """Embed heads that are aligned to the head template.

@@ -9,6 +9,11 @@ import accelerate
 import torch
 from diffusers import DiffusionPipeline
 from diffusers.hooks import HookRegistry, apply_group_offloading
+from diffusers.hooks.group_offloading import (
+    _GROUP_OFFLOADING,
+    _LAYER_EXECUTION_TRACKER,
+    _LAZY_PREFETCH_GROUP_OFFLOADING,
+)
 from torch import nn
 
 from magicmirror.errors import ConfigError
@@ -21,7 +26,7 @@ from magicmirror.pipeline.quantisation import quantise
 
 log = logging.getLogger(__name__)
 
-_GROUP_HOOKS = ("group_offloading", "layer_execution_tracker", "lazy_prefetch_group_offloading")
+_GROUP_HOOKS = (_GROUP_OFFLOADING, _LAYER_EXECUTION_TRACKER, _LAZY_PREFETCH_GROUP_OFFLOADING)
 
 
 def choose_device(name: str) -> torch.device:

@@ -135,6 +135,35 @@ def _or(value: _T | None, default: _T) -> _T:
     return default if value is None else value
 
 
+_COGVIDEOX_5B = Profile(
+    name="cogvideox-5b",
+    preset="cogvideox-5b",
+    base="zai-org/CogVideoX-5b",
+    shape=VideoShape(num_frames=49, height_px=480, width_px=720, fps=8),
+    sizes_px=((480, 720),),
+    analyzer="insightface",
+    crop_size_px=224,
+    num_inference_steps=50,
+    guidance_scale=6.0,
+    scheduler="dpm",
+    use_dynamic_cfg=True,
+    face_encoder="TencentARC/PhotoMaker-V2",
+    cpu_dtype="bfloat16",
+    vae_tiling=True,
+)
+
+_COGVIDEOX_1_5_5B = replace(
+    _COGVIDEOX_5B,
+    name="cogvideox-1.5-5b",
+    preset="cogvideox-1.5-5b",
+    base="zai-org/CogVideoX1.5-5B",
+    shape=VideoShape(num_frames=81, height_px=768, width_px=1360, fps=16),
+    sizes_px=((768, 1360),),
+    # Trained at 5 and 10 seconds of 16 frames, in patches of two latent frames.
+    frame_step=16,
+    max_frames=161,
+)
+
 _PROFILES = {
     profile.name: profile
     for profile in (
@@ -153,41 +182,8 @@ _PROFILES = {
             scheduler="ddim",
             gpu_dtype="float32",
         ),
-        Profile(
-            name="cogvideox-5b",
-            preset="cogvideox-5b",
-            base="zai-org/CogVideoX-5b",
-            shape=VideoShape(num_frames=49, height_px=480, width_px=720, fps=8),
-            sizes_px=((480, 720),),
-            analyzer="insightface",
-            crop_size_px=224,
-            num_inference_steps=50,
-            guidance_scale=6.0,
-            scheduler="dpm",
-            use_dynamic_cfg=True,
-            face_encoder="TencentARC/PhotoMaker-V2",
-            cpu_dtype="bfloat16",
-            vae_tiling=True,
-        ),
-        Profile(
-            name="cogvideox-1.5-5b",
-            preset="cogvideox-1.5-5b",
-            base="zai-org/CogVideoX1.5-5B",
-            shape=VideoShape(num_frames=81, height_px=768, width_px=1360, fps=16),
-            sizes_px=((768, 1360),),
-            analyzer="insightface",
-            crop_size_px=224,
-            num_inference_steps=50,
-            guidance_scale=6.0,
-            scheduler="dpm",
-            use_dynamic_cfg=True,
-            face_encoder="TencentARC/PhotoMaker-V2",
-            cpu_dtype="bfloat16",
-            vae_tiling=True,
-            # Trained at 5 and 10 seconds of 16 frames, in patches of two latent frames.
-            frame_step=16,
-            max_frames=161,
-        ),
+        _COGVIDEOX_5B,
+        _COGVIDEOX_1_5_5B,
     )
 }
 

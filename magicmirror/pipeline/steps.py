@@ -99,9 +99,18 @@ class PipelineSteps(PersistentPipeline):
             PromptError: If there is an identity, and a prompt names no person or has no room for it.
         """
         try:
-            return self._encode_prompt(
-                prompt, negative_prompt, guided, identity, prompt_embeds, negative_prompt_embeds, max_sequence_length
-            )
+            device = self._execution_device
+            length = max_sequence_length or self.transformer.config.max_text_seq_length
+            if prompt_embeds is None:
+                assert prompt is not None
+                prompts = [prompt] if isinstance(prompt, str) else list(prompt)
+                prompt_embeds = self._encode_positive(prompts, identity, length, device)
+            if not guided:
+                return prompt_embeds, None
+            if negative_prompt_embeds is None:
+                negative = [negative_prompt or ""] * prompt_embeds.size(0)
+                negative_prompt_embeds = encode_text(self.tokenizer, self.text_encoder, negative, length, device)
+            return prompt_embeds, negative_prompt_embeds
         finally:
             self._release_text_encoder()
 
@@ -114,30 +123,6 @@ class PipelineSteps(PersistentPipeline):
         for hook in (*getattr(self, "_all_hooks", ()), self.text_encoder_hook):
             if hook is not None and hook.model is self.text_encoder:
                 hook.offload()
-
-    def _encode_prompt(
-        self,
-        prompt: str | Sequence[str] | None,
-        negative_prompt: str | None,
-        guided: bool,
-        identity: IdentityCondition | None,
-        prompt_embeds: Tensor | None,
-        negative_prompt_embeds: Tensor | None,
-        max_sequence_length: int | None,
-    ) -> tuple[Tensor, Tensor | None]:
-        """Do what ``encode_prompt`` says, and leave the text encoder where it worked."""
-        device = self._execution_device
-        length = max_sequence_length or self.transformer.config.max_text_seq_length
-        if prompt_embeds is None:
-            assert prompt is not None
-            prompts = [prompt] if isinstance(prompt, str) else list(prompt)
-            prompt_embeds = self._encode_positive(prompts, identity, length, device)
-        if not guided:
-            return prompt_embeds, None
-        if negative_prompt_embeds is None:
-            negative = [negative_prompt or ""] * prompt_embeds.size(0)
-            negative_prompt_embeds = encode_text(self.tokenizer, self.text_encoder, negative, length, device)
-        return prompt_embeds, negative_prompt_embeds
 
     def _encode_positive(
         self, prompts: list[str], identity: IdentityCondition | None, length: int, device: torch.device

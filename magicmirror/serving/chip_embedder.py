@@ -30,11 +30,7 @@ class ChipEmbedder:
         Returns:
             (B, 128) float32; dlib's own differ in the seventh digit.
         """
-        import torch
-
-        pictures = torch.from_numpy(np.stack(chips)).permute(0, 3, 1, 2).float() / 255
-        with torch.no_grad():
-            embeddings: Float32Array = self._load()(pictures).numpy()
+        embeddings: Float32Array = self._load().embed_chips(np.stack(chips))
         return embeddings
 
     def _load(self) -> Any:
