@@ -3,9 +3,15 @@
 from __future__ import annotations
 
 import asyncio
+import json
 import os
 import shutil
 import socket
+import subprocess
+import sys
+import time
+import urllib.error
+import urllib.request
 from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
 
@@ -73,6 +79,38 @@ def find_port():
             return probe.getsockname()[1]
 
     return find
+
+
+@pytest.fixture
+def serve_process(repository, tmp_path, find_port):
+    """``serve_process(*arguments) -> (process, url)``: Python with these arguments, once its server is ready.
+
+    Port and results folder are in its environment; every call of a test has the same results and uploads.
+    """
+    processes = []
+
+    def start(*arguments):
+        url, names = f"http://127.0.0.1:{(port := find_port())}/", os.environ.items()
+        clean = {name: value for name, value in names if not name.startswith(("MAGICMIRROR_", "GRADIO_"))}
+        chosen = {"MAGICMIRROR_PORT": str(port), "MAGICMIRROR_OUTPUT_DIR": str(tmp_path / "results")}
+        chosen |= {"GRADIO_TEMP_DIR": str(tmp_path / "uploads"), "PYTHONPATH": str(repository)}
+        process = subprocess.Popen(
+            [sys.executable, *arguments], cwd=repository, env={**clean, **chosen}, stderr=subprocess.DEVNULL
+        )
+        processes.append(process)
+        while process.poll() is None:
+            try:
+                assert json.load(urllib.request.urlopen(url + "health", timeout=10))["ready"]
+            except (urllib.error.URLError, TimeoutError):
+                time.sleep(0.2)
+            else:
+                return process, url
+        raise AssertionError("the server did not start")
+
+    yield start
+    for process in processes:
+        process.kill()
+        process.wait()
 
 
 @pytest.fixture(scope="session")

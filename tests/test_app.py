@@ -5,7 +5,6 @@ from __future__ import annotations
 import json
 import os
 import signal
-import socket
 import subprocess
 import sys
 import time
@@ -17,22 +16,16 @@ import pytest
 from magicmirror.settings import Settings
 
 
-@pytest.fixture
-def free_port():
-    with socket.socket() as probe:
-        probe.bind(("127.0.0.1", 0))
-        return probe.getsockname()[1]
-
-
 def test_app_is_only_the_wiring(repository):
     assert len((repository / "app.py").read_text().splitlines()) < 40
 
 
-def test_the_page_is_served_even_without_weights_and_ends_on_sigterm(repository, free_port, tmp_path):
+def test_the_page_is_served_even_without_weights_and_ends_on_sigterm(repository, find_port, tmp_path):
+    port = find_port()
     names = {name: value for name, value in os.environ.items() if not name.startswith(("MAGICMIRROR_", "GRADIO_"))}
     environment = {
         **names,
-        "GRADIO_SERVER_PORT": str(free_port),
+        "GRADIO_SERVER_PORT": str(port),
         "GRADIO_TEMP_DIR": str(tmp_path / "uploads"),
         "MAGICMIRROR_OUTPUT_DIR": str(tmp_path / "results"),
         "MAGICMIRROR_MODEL_PATH": str(tmp_path / "no weights"),
@@ -40,7 +33,7 @@ def test_the_page_is_served_even_without_weights_and_ends_on_sigterm(repository,
     process = subprocess.Popen(
         [sys.executable, "app.py"], cwd=repository, env=environment, stderr=subprocess.PIPE, text=True
     )
-    url = f"http://127.0.0.1:{free_port}"
+    url = f"http://127.0.0.1:{port}"
     try:
         assert "<gradio-app" in _read(url, process)
         config = json.loads(_read(f"{url}/config", process))

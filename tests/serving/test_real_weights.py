@@ -2,11 +2,7 @@
 
 from __future__ import annotations
 
-import json
-import os
 import signal
-import subprocess
-import sys
 import time
 import urllib.error
 import urllib.request
@@ -54,39 +50,10 @@ def test_a_film_and_a_comparison_of_one_face(tmp_path, closing, example_referenc
     assert without.shape == strong.shape and np.abs(without - strong).mean() > 1.0
 
 
-@pytest.fixture
-def serve(repository, tmp_path, find_port):
-    """``serve() -> (process, url)``: the app in a process of its own, once it answers."""
-    processes = []
-
-    def start():
-        url, names = f"http://127.0.0.1:{(port := find_port())}/", os.environ.items()
-        clean = {name: value for name, value in names if not name.startswith(("MAGICMIRROR_", "GRADIO_"))}
-        chosen = {"MAGICMIRROR_PORT": str(port), "MAGICMIRROR_OUTPUT_DIR": str(tmp_path / "results")}
-        chosen["GRADIO_TEMP_DIR"] = str(tmp_path / "uploads")
-        process = subprocess.Popen(
-            [sys.executable, "app.py"], cwd=repository, env={**clean, **chosen}, stderr=subprocess.DEVNULL
-        )
-        processes.append(process)
-        while process.poll() is None:
-            try:
-                assert json.load(urllib.request.urlopen(url + "health", timeout=10))["ready"]
-            except (urllib.error.URLError, TimeoutError):
-                time.sleep(0.2)
-            else:
-                return process, url
-        raise AssertionError("the server did not start")
-
-    yield start
-    for process in processes:
-        process.kill()
-        process.wait()
-
-
-def test_a_server_killed_while_it_samples_starts_again_and_offers_nothing_half_made(serve, examples, tmp_path):
+def test_a_server_killed_while_it_samples_starts_again_and_offers_nothing_half_made(serve_process, examples, tmp_path):
     from gradio_client import Client, handle_file
 
-    process, url = serve()
+    process, url = serve_process("app.py")
     visitor = "v" * 20
     client = Client(url, verbose=False)
     photo = [handle_file(examples / "man_1.jpg")]
@@ -97,7 +64,7 @@ def test_a_server_killed_while_it_samples_starts_again_and_offers_nothing_half_m
     process.send_signal(signal.SIGKILL)
     process.wait()
 
-    _, url = serve()
+    _, url = serve_process("app.py")
     assert b"<gradio-app" in urllib.request.urlopen(url, timeout=60).read()
     again = Client(url, verbose=False)
     status, *files = again.predict(job_id, visitor=visitor, api_name="/recover")

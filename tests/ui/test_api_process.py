@@ -3,29 +3,24 @@
 from __future__ import annotations
 
 import json
-import os
 import signal
-import socket
 import subprocess
 import sys
 import time
-import urllib.error
-import urllib.request
 
 import pytest
 from gradio_client import Client, handle_file
 
 SERVER = """
 import sys
-from pathlib import Path
 from magicmirror.serving.fake_engine import FakeEngine, FakeJob
 from magicmirror.serving.storage import ResultStorage
 from magicmirror.settings import Settings
 from magicmirror.ui.launch import serve
 from magicmirror.ui.page import build_app
 
-settings = Settings(output_dir=Path(sys.argv[1]), port=int(sys.argv[2]))
-engine = FakeEngine(ResultStorage(settings.output_dir), default=FakeJob(step_s=float(sys.argv[3])))
+settings = Settings.from_environment()
+engine = FakeEngine(ResultStorage(settings.output_dir), default=FakeJob(step_s=float(sys.argv[1])))
 serve(build_app(engine, settings), engine, settings)
 """
 
@@ -60,36 +55,9 @@ print(json.dumps(answers))
 
 
 @pytest.fixture
-def start(tmp_path, repository):
+def start(serve_process):
     """``start(step_s) -> (process, url)``: the page and the API on a fake engine, in a process of its own."""
-    processes = []
-
-    def server(step_s=0.02):
-        with socket.socket() as probe:
-            probe.bind(("127.0.0.1", 0))
-            port = probe.getsockname()[1]
-        names = {name: value for name, value in os.environ.items() if not name.startswith(("MAGICMIRROR_", "GRADIO_"))}
-        process = subprocess.Popen(
-            [sys.executable, "-c", SERVER, str(tmp_path / "results"), str(port), str(step_s)],
-            cwd=repository,
-            env={**names, "PYTHONPATH": str(repository), "GRADIO_TEMP_DIR": str(tmp_path / "uploads")},
-            stderr=subprocess.DEVNULL,
-        )
-        processes.append(process)
-        url = f"http://127.0.0.1:{port}/"
-        while process.poll() is None:
-            try:
-                assert json.load(urllib.request.urlopen(url + "health", timeout=10))["ready"]
-            except (urllib.error.URLError, TimeoutError):
-                time.sleep(0.2)
-            else:
-                return process, url
-        raise AssertionError("the server did not start")
-
-    yield server
-    for process in processes:
-        process.kill()
-        process.wait()
+    return lambda step_s=0.02: serve_process("-c", SERVER, str(step_s))
 
 
 def test_a_client_in_another_process_is_served_and_refused(start, examples, repository):
