@@ -29,9 +29,9 @@ from magicmirror.faces.analyzer import create_face_analyzer
 from magicmirror.faces.selection import choose_face
 from magicmirror.faces.similarity import euclidean_distance
 from magicmirror.media import load_image
-from magicmirror.pipeline.acceleration import StepCache
 from magicmirror.pipeline.loading import generate, load_pipeline, set_scheduler
 from magicmirror.pipeline.profiles import Profile, find_profile
+from magicmirror.pipeline.speed_options import StepCache
 from magicmirror.types import FaceReference, GenerationRequest, UInt8Array
 
 EXAMPLES = record.REPOSITORY / "assets" / "examples"

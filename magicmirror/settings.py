@@ -21,6 +21,33 @@ PREFIX = "MAGICMIRROR_"
 MemoryChoice = Literal["auto", "resident", "model", "group", "sequential"]
 Quantisation = Literal["none", "int8", "fp8"]
 
+ATTENTION_KERNELS = (
+    "native",
+    "_native_cudnn",
+    "_native_efficient",
+    "_native_flash",
+    "_native_math",
+    "flex",
+    "flash",
+    "flash_hub",
+    "_flash_3",
+    "_flash_3_hub",
+    "flash_4_hub",
+    "aiter_fa2_hub",
+    "sage",
+    "sage_hub",
+    "sage_blackwell_hub",
+    "_sage_qk_int8_pv_fp8_cuda",
+    "_sage_qk_int8_pv_fp8_cuda_sm90",
+    "_sage_qk_int8_pv_fp16_cuda",
+    "_sage_qk_int8_pv_fp16_triton",
+    "xformers",
+)
+"""Kernels of diffusers' dispatcher by its names, without those for sequences of several lengths or other devices."""
+
+STEP_CACHES = "none, first-block or first-block:THRESHOLD"
+FIRST_BLOCK_THRESHOLD = 0.1
+
 
 @dataclass(frozen=True)
 class Settings:
@@ -39,6 +66,12 @@ class Settings:
         memory: How the networks share the device's memory: ``resident``, ``model``, ``group``, ``sequential``, from
             fast to small, or ``auto``, the first that fits; see docs/memory.md.
         quantisation: ``int8`` or ``fp8`` stores the base's weights in 8 bits, which needs ``torchao``; or ``none``.
+        compile: Whether the transformer's blocks are compiled: later videos are faster, the first one waits for it.
+        attention: Attention kernel by diffusers' name, for example ``_native_cudnn``, ``flash`` or ``sage``; ``None``
+            is torch's own choice.
+        step_cache: ``first-block`` or ``first-block:THRESHOLD`` (0.1) reuses blocks of the step before where the first
+            one changed less than that: faster, and another video. ``none`` computes every step; see
+            docs/performance.md.
         face_packs: insightface's root folder, whose ``models`` holds its model packs; ``None`` is ``~/.insightface``.
         max_upload_bytes: Largest accepted picture or video, in bytes.
         retention_hours: Hours after which stored results are deleted; 0 keeps them.
@@ -65,6 +98,9 @@ class Settings:
     device: str = "auto"
     memory: str = "auto"
     quantisation: str = "none"
+    compile: bool = False
+    attention: str | None = None
+    step_cache: str = "none"
     face_packs: Path | None = None
     max_upload_bytes: int = 20 * 1024 * 1024
     retention_hours: float = 24.0
@@ -98,6 +134,9 @@ class Settings:
         _check(valid, "device", self.device, "auto, cpu, cuda, cuda:N or mps")
         _check_choice("memory", self.memory, get_args(MemoryChoice))
         _check_choice("quantisation", self.quantisation, get_args(Quantisation))
+        if self.attention is not None:
+            _check_choice("attention", self.attention, ATTENTION_KERNELS)
+        parse_step_cache(self.step_cache, f"{PREFIX}STEP_CACHE")
 
     @property
     def logins(self) -> tuple[tuple[str, str], ...]:
@@ -127,7 +166,8 @@ class Settings:
             if not name.startswith(PREFIX):
                 continue
             if name not in names:
-                nearest = difflib.get_close_matches(name, names, n=1, cutoff=0.0)[0]
+                begun = [known for known in names if known.startswith(name)]
+                nearest = (begun or difflib.get_close_matches(name, names, n=1, cutoff=0.0))[0]
                 raise ConfigError(f"{name} is not a setting.", f"Did you mean {nearest}?")
             values[names[name]] = _parse(name, environ[name], _PARSERS[names[name]])
         if "host" not in values and environ.get("GRADIO_SERVER_NAME"):
@@ -135,6 +175,31 @@ class Settings:
         if "port" not in values and environ.get("GRADIO_SERVER_PORT"):
             values["port"] = _parse("GRADIO_SERVER_PORT", environ["GRADIO_SERVER_PORT"], int)
         return cls(**values)
+
+
+def parse_step_cache(text: str, name: str = "The step cache") -> float | None:
+    """Read the choice of a step cache.
+
+    Args:
+        text: ``none``, ``first-block`` or ``first-block:THRESHOLD``.
+        name: What the choice is called in an error.
+
+    Returns:
+        The threshold, ``None`` for no cache.
+
+    Raises:
+        ConfigError: For any other text, or a threshold that is not above 0 and at most 1.
+    """
+    if text == "none":
+        return None
+    kind, separator, number = text.partition(":")
+    try:
+        threshold = float(number) if separator else FIRST_BLOCK_THRESHOLD
+    except ValueError:
+        threshold = 0.0
+    if kind != "first-block" or not 0.0 < threshold <= 1.0:
+        raise ConfigError(f'{name} must be {STEP_CACHES}, got "{text}".', "A threshold lies above 0 and up to 1.")
+    return threshold
 
 
 def _switch(text: str) -> bool:
@@ -158,6 +223,9 @@ _PARSERS: dict[str, Callable[[str], Any]] = {
     "device": str,
     "memory": str,
     "quantisation": str,
+    "compile": _switch,
+    "attention": str,
+    "step_cache": str,
     "face_packs": Path,
     "max_upload_bytes": int,
     "retention_hours": float,

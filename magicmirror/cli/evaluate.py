@@ -219,11 +219,13 @@ def _pipeline(args: argparse.Namespace, settings: Settings, profile: Profile) ->
 
     from magicmirror.pipeline.loading import load_pipeline
     from magicmirror.pipeline.memory_options import MemoryOptions
+    from magicmirror.pipeline.speed_options import SpeedOptions
 
     if settings.threads:
         torch.set_num_threads(settings.threads)
     memory = MemoryOptions.named(settings.memory, settings.quantisation)
-    return load_pipeline(profile, settings.device, args.adapter, memory)
+    speed = SpeedOptions.named(settings.compile, settings.attention, settings.step_cache)
+    return load_pipeline(profile, settings.device, args.adapter, memory, speed)
 
 
 def _request_options(args: argparse.Namespace) -> dict[str, Any]:

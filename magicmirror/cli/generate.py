@@ -10,6 +10,8 @@ from collections.abc import Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING
 
+from magicmirror.cli.speed import SPEED_ARGUMENTS, add_speed_arguments
+
 if TYPE_CHECKING:
     from magicmirror.faces.analyzer import FaceAnalyzer
     from magicmirror.serving.jobs import JobStage, Take
@@ -40,6 +42,7 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
         "--memory", metavar="POLICY", help="auto (default), resident, model, group or sequential; see docs/memory.md"
     )
     parser.add_argument("--quantisation", metavar="KIND", help="none (default), int8 or fp8 for the base's weights")
+    add_speed_arguments(parser)
     parser.add_argument(
         "--no-mark", action="store_true", help='leave out the visible "AI-generated" mark; the metadata still say it'
     )
@@ -54,6 +57,7 @@ def run(args: argparse.Namespace) -> int:
     from magicmirror.pipeline.freed_memory import keep_freed_memory
     from magicmirror.pipeline.memory_options import MemoryOptions
     from magicmirror.pipeline.profiles import find_profile
+    from magicmirror.pipeline.speed_options import SpeedOptions
     from magicmirror.serving.mark import mark_from
     from magicmirror.serving.production import VideoMaker
     from magicmirror.serving.requests import Fields, build_request
@@ -61,12 +65,16 @@ def run(args: argparse.Namespace) -> int:
 
     keep_freed_memory()
     settings = Settings.from_environment()
-    given = {name: getattr(args, name) for name in ("profile", "memory", "quantisation") if getattr(args, name)}
+    names = ("profile", "memory", "quantisation", *SPEED_ARGUMENTS)
+    given = {name: getattr(args, name) for name in names if getattr(args, name) is not None}
     settings = replace(settings, **given, mark=settings.mark and not args.no_mark)
     output = check_output_path(args.output, OUTPUT_SUFFIXES)
     memory = MemoryOptions.named(settings.memory, settings.quantisation)
+    speed = SpeedOptions.named(settings.compile, settings.attention, settings.step_cache)
     profile = find_profile(settings.profile, settings)
-    maker = VideoMaker(profile, settings.device, settings.threads, draw_mark=mark_from(settings), memory=memory)
+    maker = VideoMaker(
+        profile, settings.device, settings.threads, draw_mark=mark_from(settings), memory=memory, speed=speed
+    )
     fields = Fields(args.prompt, args.negative_prompt, args.seed, args.steps, args.guidance, args.identity_scale)
     request = build_request(fields, _references(args.reference, args.face_index, maker.analyzer), settings.profile)
     maker.check(request)

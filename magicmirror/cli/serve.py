@@ -4,6 +4,8 @@ from __future__ import annotations
 
 import argparse
 
+from magicmirror.cli.speed import SPEED_ARGUMENTS, add_speed_arguments
+
 
 def add_arguments(parser: argparse.ArgumentParser) -> None:
     """Add the arguments of ``serve``; what is left out comes from the environment."""
@@ -14,6 +16,7 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
         "--memory", metavar="POLICY", help="auto (default), resident, model, group or sequential; see docs/memory.md"
     )
     parser.add_argument("--quantisation", metavar="KIND", help="none (default), int8 or fp8 for the base's weights")
+    add_speed_arguments(parser)
 
 
 def run(args: argparse.Namespace) -> int:
@@ -29,7 +32,7 @@ def run(args: argparse.Namespace) -> int:
 
     keep_freed_memory()
     logging.getLogger("magicmirror").setLevel(logging.DEBUG if args.verbose else logging.INFO)
-    names = ("host", "port", "profile", "memory", "quantisation")
+    names = ("host", "port", "profile", "memory", "quantisation", *SPEED_ARGUMENTS)
     given = {name: getattr(args, name) for name in names if getattr(args, name) is not None}
     settings = replace(Settings.from_environment(), **given)
     engine = LocalEngine.from_settings(settings)

@@ -8,55 +8,87 @@ from __future__ import annotations
 
 from collections.abc import Iterator
 from contextlib import contextmanager
-from dataclasses import dataclass
-from typing import Any, Literal
+from typing import Any
 
 import torch
 from diffusers import FirstBlockCacheConfig, MagCacheConfig
-from diffusers.models.attention_dispatch import _AttentionBackendRegistry
+from diffusers.models.attention_dispatch import _AttentionBackendRegistry, attention_backend, dispatch_attention_fn
 
 from magicmirror.errors import ConfigError
+from magicmirror.pipeline.speed_options import SpeedOptions, StepCache
 
-CacheName = Literal["first-block", "mag"]
-CACHES: tuple[CacheName, ...] = ("first-block", "mag")
+_TRIAL_SHAPE = (1, 16, 2, 64)
 
 
-@dataclass(frozen=True)
-class StepCache:
-    """Let a denoising step reuse the blocks of an earlier one.
+def check_speed(options: SpeedOptions, device: torch.device, dtype: torch.dtype) -> None:
+    """Refuse what this machine cannot do, before weights are loaded for it.
 
     Args:
-        name: ``first-block`` computes the first block and reuses the rest where that block changed little; ``mag``
-            skips whole steps by how much their size is known to change.
-        threshold: Largest change that counts as little; larger is faster and worse.
-        mag_ratios: For ``mag``: change of size at every step of one run, of ``calibrate=True`` of ``MagCacheConfig``;
-            stretched to the number of steps of a call.
+        options: What was asked for.
+        device: Where the transformer will work.
+        dtype: Its precision.
+
+    Raises:
+        ConfigError: For an attention kernel that is not installed or does not run on the device, or for compilation
+            without a compiler.
     """
+    if options.attention is not None:
+        try:
+            with attention_backend(options.attention):
+                trial = torch.zeros(_TRIAL_SHAPE, device=device, dtype=dtype)
+                dispatch_attention_fn(trial, trial, trial)
+        except Exception as error:  # each kernel fails in its own way
+            reason = str(error).strip().partition("\n")[0]
+            raise ConfigError(
+                f'The attention kernel "{options.attention}" cannot be used on {device.type}: {reason}',
+                "Install what it needs, or leave the choice out.",
+            ) from error
+    if options.compile and not _has_compiler(device):
+        wanted = "triton" if device.type == "cuda" else "a C++ compiler"
+        raise ConfigError(f"Compilation for {device.type} needs {wanted}.", "Install it, or leave compilation off.")
 
-    name: CacheName
-    threshold: float
-    mag_ratios: tuple[float, ...] = ()
 
-    def __post_init__(self) -> None:
-        """Refuse what the library would refuse in the middle of a request.
+def accelerate_pipeline(pipeline: Any, options: SpeedOptions) -> None:
+    """Apply the options to a pipeline that has its place on a device.
 
-        Raises:
-            ConfigError: For an unknown name, a threshold that is not positive, or ``mag`` without ratios.
-        """
-        if self.name not in CACHES:
-            raise ConfigError(f'"{self.name}" is no step cache.', f"Choose one of {', '.join(CACHES)}.")
-        if not self.threshold > 0:
-            raise ConfigError(f"The threshold of a step cache must be above 0, got {self.threshold}.")
-        if self.name == "mag" and not self.mag_ratios:
-            raise ConfigError("The mag cache needs mag_ratios of this model.", "benchmarks/caches.py finds them.")
+    Args:
+        pipeline: ``MagicMirrorPipeline``.
+        options: What was asked for, after ``check_speed``.
+    """
+    if options.attention is not None:
+        # The library makes it the choice of every model in the process as well; that one is put back.
+        choice, _ = _AttentionBackendRegistry.get_active_backend()
+        try:
+            pipeline.transformer.set_attention_backend(options.attention)
+        finally:
+            _AttentionBackendRegistry.set_active_backend(choice)
+    if options.compile:
+        pipeline.transformer.compile_repeated_blocks()
+    pipeline.step_cache = options.cache
+    whole = pipeline.device.type == "cpu" and pipeline.vae.dtype == torch.float32
+    wanted = _has_bfloat16() if options.bfloat16_decode is None else options.bfloat16_decode
+    pipeline.decode_dtype = torch.bfloat16 if whole and wanted else None
 
-    def config(self, num_inference_steps: int) -> FirstBlockCacheConfig | MagCacheConfig:
-        """The library's configuration for a call of so many steps."""
-        if self.name == "first-block":
-            return FirstBlockCacheConfig(threshold=self.threshold)
-        return MagCacheConfig(
-            threshold=self.threshold, num_inference_steps=num_inference_steps, mag_ratios=list(self.mag_ratios)
-        )
+
+def speed_record(pipeline: Any) -> dict[str, Any]:
+    """What of a pipeline's speed its videos depend on, as JSON can hold it.
+
+    Args:
+        pipeline: ``MagicMirrorPipeline``, as it is now.
+
+    Returns:
+        Whether its blocks are compiled, the attention kernel, the step cache with its threshold (``None`` computes
+        every step) and the precision of decoding.
+    """
+    transformer, cache = pipeline.transformer, pipeline.step_cache
+    kernel = next(iter(transformer.attn_processors.values()))._attention_backend
+    active, _ = _AttentionBackendRegistry.get_active_backend()
+    return {
+        "compile": any(block._compiled_call_impl is not None for block in transformer.transformer_blocks),
+        "attention": str((kernel or active).value),
+        "step_cache": None if cache is None else str(cache),
+        "decode_dtype": str(pipeline.decode_dtype or pipeline.vae.dtype).removeprefix("torch."),
+    }
 
 
 @contextmanager
@@ -71,58 +103,37 @@ def step_cache(transformer: Any, cache: StepCache | None, num_inference_steps: i
     if cache is None or transformer.is_cache_enabled:
         yield
         return
-    transformer.enable_cache(cache.config(num_inference_steps))
+    transformer.enable_cache(_cache_config(cache, num_inference_steps))
     try:
         yield
     finally:
         transformer.disable_cache()
 
 
-@dataclass(frozen=True)
-class SpeedOptions:
-    """How a loaded pipeline runs.
-
-    Args:
-        compile: Compile the transformer's blocks, one graph for all of a kind; the first request waits for it.
-        attention: Kernel by diffusers' name (``native``, ``_native_cudnn``, ``flash``, ``_flash_3``, ``sage``, ...);
-            ``None`` takes torch's choice.
-        cache: Reuse of steps.
-        bfloat16_decode: Whether a float32 VAE on a CPU multiplies in bfloat16; ``None`` is yes where the processor has
-            instructions for it. The preview's frames then differ by two grey levels at most (62 dB), in a third of
-            the time.
-    """
-
-    compile: bool = False
-    attention: str | None = None
-    cache: StepCache | None = None
-    bfloat16_decode: bool | None = None
+def _cache_config(cache: StepCache, num_inference_steps: int) -> FirstBlockCacheConfig | MagCacheConfig:
+    """The library's configuration for a call of so many steps."""
+    if cache.name == "first-block":
+        return FirstBlockCacheConfig(threshold=cache.threshold)
+    return MagCacheConfig(
+        threshold=cache.threshold, num_inference_steps=num_inference_steps, mag_ratios=list(cache.mag_ratios)
+    )
 
 
-def accelerate_pipeline(pipeline: Any, options: SpeedOptions) -> None:
-    """Apply the options to a pipeline that has its place on a device.
+def _has_compiler(device: torch.device) -> bool:
+    """Whether torch finds what it compiles for a device with."""
+    if device.type == "cuda":
+        from torch.utils._triton import has_triton
 
-    Args:
-        pipeline: ``MagicMirrorPipeline``.
-        options: What was asked for.
+        return bool(has_triton())
+    if device.type != "cpu":
+        return True
+    from torch._inductor.cpp_builder import get_cpp_compiler
+    from torch._inductor.exc import InvalidCxxCompiler
 
-    Raises:
-        ConfigError: For an attention kernel that is unknown or not installed.
-    """
-    if options.attention is not None:
-        # The library makes it the choice of every model in the process as well; that one is put back.
-        choice, _ = _AttentionBackendRegistry.get_active_backend()
-        try:
-            pipeline.transformer.set_attention_backend(options.attention)
-        except (ValueError, RuntimeError, ImportError) as error:
-            raise ConfigError(f'The attention kernel "{options.attention}" cannot be used: {error}.') from error
-        finally:
-            _AttentionBackendRegistry.set_active_backend(choice)
-    if options.compile:
-        pipeline.transformer.compile_repeated_blocks()
-    pipeline.step_cache = options.cache
-    whole = pipeline.device.type == "cpu" and pipeline.vae.dtype == torch.float32
-    wanted = _has_bfloat16() if options.bfloat16_decode is None else options.bfloat16_decode
-    pipeline.decode_dtype = torch.bfloat16 if whole and wanted else None
+    try:
+        return bool(get_cpp_compiler())
+    except InvalidCxxCompiler:
+        return False
 
 
 def _has_bfloat16() -> bool:

@@ -19,13 +19,14 @@ from torch import Tensor
 from magicmirror import __version__
 from magicmirror.errors import JobCancelled, WeightsError
 from magicmirror.models.presets import model_preset
-from magicmirror.pipeline.acceleration import SpeedOptions, accelerate_pipeline
+from magicmirror.pipeline.acceleration import accelerate_pipeline, check_speed, speed_record
 from magicmirror.pipeline.assembly import assemble
 from magicmirror.pipeline.memory_options import MemoryOptions
 from magicmirror.pipeline.pipeline import MagicMirrorPipeline
 from magicmirror.pipeline.placement import choose_device, place
 from magicmirror.pipeline.profiles import Profile, SchedulerName
 from magicmirror.pipeline.sources import adapter_folder, folder_hash, photomaker_file, stock_folder
+from magicmirror.pipeline.speed_options import SpeedOptions
 from magicmirror.types import GeneratedVideo, GenerationRequest
 
 SCHEDULERS = {"ddim": CogVideoXDDIMScheduler, "dpm": CogVideoXDPMScheduler}
@@ -53,11 +54,12 @@ def load_pipeline(
 
     Raises:
         WeightsError: If weights are missing or do not fit.
-        ConfigError: If the device does not exist.
+        ConfigError: If the device does not exist, or cannot do what ``speed`` asks for.
     """
     target = choose_device(device)
     adapter = adapter or profile.adapter
     dtype = getattr(torch, profile.dtype_name(target.type))
+    check_speed(speed or SpeedOptions(), target, dtype)
     if _is_saved_pipeline(Path(profile.base)):
         with _no_progress_bars():
             pipeline = MagicMirrorPipeline.from_pretrained(profile.base, dtype=dtype)
@@ -182,6 +184,7 @@ def settings_record(pipeline: MagicMirrorPipeline, profile: Profile, request: Ge
         "weights": dict(pipeline.provenance),
         "device": pipeline._execution_device.type,
         "memory": {"policy": pipeline.memory_plan.policy, "quantisation": pipeline.memory_plan.quantisation},
+        "speed": speed_record(pipeline),
         "dtype": str(pipeline.transformer.dtype).removeprefix("torch."),
         "versions": {
             "magicmirror": __version__,

@@ -9,7 +9,7 @@ import torch
 from diffusers.utils.torch_utils import randn_tensor
 from torch import Tensor
 
-from magicmirror.pipeline.acceleration import StepCache, step_cache
+from magicmirror.pipeline.acceleration import step_cache
 from magicmirror.pipeline.conditioning import (
     IdentityCondition,
     average_identity,
@@ -23,6 +23,7 @@ from magicmirror.pipeline.conditioning import (
 from magicmirror.pipeline.denoising import Guidance, LoopWatcher, denoise, rotary_embedding
 from magicmirror.pipeline.persistence import PersistentPipeline
 from magicmirror.pipeline.person_word import PersonWord, find_person_word
+from magicmirror.pipeline.speed_options import StepCache
 from magicmirror.types import FaceReference
 
 

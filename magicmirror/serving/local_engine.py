@@ -14,6 +14,7 @@ from magicmirror.models.presets import model_preset
 from magicmirror.pipeline.memory_options import MemoryOptions
 from magicmirror.pipeline.model_size import VideoWork
 from magicmirror.pipeline.profiles import find_profile
+from magicmirror.pipeline.speed_options import SpeedOptions
 from magicmirror.pipeline.time_forecast import guess_seconds, step_flop
 from magicmirror.serving.engine import EngineHealth, Photo
 from magicmirror.serving.jobs import Forecast, Take
@@ -76,6 +77,7 @@ class LocalEngine(QueuedEngine):
             preview_cache=storage.root,
             gpu_seconds=settings.gpu_seconds,
             memory=MemoryOptions.named(settings.memory, settings.quantisation),
+            speed=SpeedOptions.named(settings.compile, settings.attention, settings.step_cache),
         )
         policy = Policy.from_settings(settings)
         return cls(maker, storage, settings.queue_size, settings.max_upload_bytes, warm_up=True, policy=policy)
@@ -102,7 +104,7 @@ class LocalEngine(QueuedEngine):
         device, profile = self.device or self._maker.wanted_device, self._maker.profile
         preset = model_preset(profile.preset)
         return Cost(
-            f"{self.profile_name} on {device}{self._maker.memory_name}",
+            f"{self.profile_name} on {device}{self._maker.speed_name}",
             work.num_frames,
             work.height_px,
             work.width_px,

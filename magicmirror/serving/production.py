@@ -30,6 +30,7 @@ if TYPE_CHECKING:
     from magicmirror.pipeline.memory_forecast import MemoryPlan
     from magicmirror.pipeline.memory_options import MemoryOptions
     from magicmirror.pipeline.profiles import Profile
+    from magicmirror.pipeline.speed_options import SpeedOptions
 
 log = logging.getLogger(__name__)
 
@@ -57,6 +58,7 @@ class VideoMaker:
         preview_cache: Folder in which its fit is kept.
         gpu_seconds: Longest time of one video on a ZeroGPU Space; of no effect elsewhere.
         memory: How the networks share the device's memory; ``None`` chooses by what is free.
+        speed: Compilation, attention kernel and step cache; ``None`` asks for nothing.
     """
 
     def __init__(
@@ -72,13 +74,15 @@ class VideoMaker:
         preview_cache: Path | None = None,
         gpu_seconds: int = 120,
         memory: MemoryOptions | None = None,
+        speed: SpeedOptions | None = None,
     ) -> None:
         self.profile = profile
         options: dict[str, Any] = {"embed_chips": ChipEmbedder()} if profile.analyzer == "dlib" else {}
         self.analyzer = analyzer or create_face_analyzer(profile.analyzer, crop_size_px=profile.crop_size_px, **options)
         self._device = device
         self._threads = threads
-        self._load = load or partial(_load_pipeline, memory=memory)
+        self._speed = speed
+        self._load = load or partial(_load_pipeline, memory=memory, speed=speed)
         self._generate = generate or _generate
         self._lent = on_gpu(self._stream, gpu_seconds) if is_zero_gpu() else None
         self._draw_mark = draw_mark
@@ -113,10 +117,10 @@ class VideoMaker:
         return "" if plan is None or self.device == "cpu" else plan.reason
 
     @property
-    def memory_name(self) -> str:
-        """What of the memory's use makes the model slower, with a space before it; empty for the fastest way."""
-        plan = self._memory_plan
-        return "" if plan is None else plan.short_name
+    def speed_name(self) -> str:
+        """What makes the model slower or faster than its weights on its device, with a space before each word."""
+        plan, speed = self._memory_plan, self._speed
+        return ("" if plan is None else plan.short_name) + ("" if speed is None else speed.short_name)
 
     @property
     def wanted_device(self) -> str:
@@ -281,10 +285,10 @@ def _set_threads(threads: int) -> None:
     torch.set_num_threads(threads)
 
 
-def _load_pipeline(profile: Profile, device: str, memory: MemoryOptions | None = None) -> Any:
+def _load_pipeline(profile: Profile, device: str, memory: MemoryOptions | None, speed: SpeedOptions | None) -> Any:
     from magicmirror.pipeline.loading import load_pipeline
 
-    return load_pipeline(profile, device, memory=memory)
+    return load_pipeline(profile, device, memory=memory, speed=speed)
 
 
 def _step_down(pipeline: Any) -> MemoryPlan | None:

@@ -59,6 +59,8 @@ def arguments(examples, tmp_path):
         ({"profile": "other"}, "profile"),
         ({"memory": "none"}, "auto, resident, model, group or sequential"),
         ({"quantisation": "int4"}, "none, int8 or fp8"),
+        ({"attention": "fastest"}, "native, "),
+        ({"step_cache": "first-block:0"}, "A threshold lies above 0"),
     ],
 )
 def test_bad_input_is_one_plain_line_and_nothing_is_written(
@@ -113,10 +115,13 @@ def test_one_seed_gives_one_video_and_another_seed_another(command, arguments, t
 def test_json_output_a_gif_a_drawn_seed_and_the_mark(command, arguments, examples, tmp_path):
     done = command(*arguments(steps=1), "--reference", examples / "man_1.jpg", "--json")
     in_gif = arguments(steps=1, output=tmp_path / "out.gif")
-    gif = command(*in_gif, "--reference", examples / "woman_1.jpg", "--json", "--no-mark")
+    gif = command(
+        *in_gif, "--reference", examples / "woman_1.jpg", "--json", "--no-mark", "--step-cache", "first-block:0.2"
+    )
     answers = [json.loads(each.stdout) for each in (done, gif)]
     assert [(answer["visible_mark"], answer["ai_generated"]) for answer in answers] == [(True, True), (False, True)]
     assert answers[0]["seed"] != answers[1]["seed"]
+    assert [answer["speed"]["step_cache"] for answer in answers] == [None, "first-block:0.2"]
     assert len(answers[0]["references"]) == 2 and answers[0]["output"] == str(tmp_path / "out.mp4")
     assert "warning" not in done.stderr
     assert "warning" in gif.stderr and "woman_1.jpg: Photo 2 may show another person" in gif.stderr

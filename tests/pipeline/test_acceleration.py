@@ -1,9 +1,11 @@
 import pytest
 import torch
-from diffusers.models.attention_dispatch import _AttentionBackendRegistry
+from diffusers.models.attention_dispatch import AttentionBackendName, _AttentionBackendRegistry
 
 from magicmirror.errors import ConfigError
-from magicmirror.pipeline.acceleration import SpeedOptions, StepCache, accelerate_pipeline
+from magicmirror.pipeline.acceleration import accelerate_pipeline, check_speed, speed_record
+from magicmirror.pipeline.speed_options import SpeedOptions, StepCache
+from magicmirror.settings import ATTENTION_KERNELS
 
 STEPS = 6
 EAGER = StepCache("first-block", 100.0)  # so lax that every step after the first is reused
@@ -23,8 +25,14 @@ def test_a_step_cache_saves_blocks_and_leaves_nothing_behind(fresh_pipeline, ref
     exact = fresh_pipeline("a man smiles", [reference], **options).frames
     calls = count_blocks(fresh_pipeline)
     accelerate_pipeline(fresh_pipeline, SpeedOptions(cache=cache))
-    cached = fresh_pipeline("a man smiles", [reference], **options).frames
-    assert len(calls) < 2 * STEPS
+    enabled = []
+
+    def watch(pipeline, *_):
+        enabled.append(pipeline.transformer.is_cache_enabled)
+        return {}
+
+    cached = fresh_pipeline("a man smiles", [reference], callback_on_step_end=watch, **options).frames
+    assert len(calls) < 2 * STEPS and enabled == [True] * STEPS
     assert not torch.equal(cached, exact)
     assert torch.equal(fresh_pipeline("a man smiles", [reference], **options).frames, cached)
     assert not fresh_pipeline.transformer.is_cache_enabled
@@ -48,14 +56,38 @@ def test_a_cancelled_request_leaves_no_cache(fresh_pipeline, reference):
     assert torch.equal(fresh_pipeline("a man smiles", [reference], **options).frames, exact)
 
 
-def test_attention_kernel_reaches_the_blocks_and_an_unknown_one_is_refused(fresh_pipeline):
+def test_an_attention_kernel_reaches_the_blocks_and_no_other_model(fresh_pipeline):
     accelerate_pipeline(fresh_pipeline, SpeedOptions(attention="_native_math"))
     kernels = {str(processor._attention_backend) for processor in fresh_pipeline.transformer.attn_processors.values()}
     assert kernels == {"_native_math"} or kernels == {"AttentionBackendName._NATIVE_MATH"}
-    with pytest.raises(ConfigError, match='"fastest" cannot be used'):
-        accelerate_pipeline(fresh_pipeline, SpeedOptions(attention="fastest"))
-    # Other models of the process keep theirs.
     assert str(_AttentionBackendRegistry.get_active_backend()[0]).lower().endswith("native")
+    assert set(ATTENTION_KERNELS) <= {name.value for name in AttentionBackendName}
+
+
+@pytest.mark.parametrize("kernel", ["flash", "_native_cudnn"])
+def test_a_kernel_that_is_missing_or_made_for_another_device_is_refused(kernel):
+    with pytest.raises(ConfigError, match=f'"{kernel}" cannot be used on cpu: .*leave the choice out'):
+        check_speed(SpeedOptions(attention=kernel), torch.device("cpu"), torch.float32)
+    assert str(_AttentionBackendRegistry.get_active_backend()[0]).lower().endswith("native")
+
+
+def test_compilation_without_a_compiler_is_refused(monkeypatch):
+    asked = SpeedOptions(compile=True)
+    monkeypatch.setattr("torch._inductor.config.cpp.cxx", ("no-such-compiler",))
+    with pytest.raises(ConfigError, match=r"needs a C\+\+ compiler"):
+        check_speed(asked, torch.device("cpu"), torch.float32)
+    check_speed(SpeedOptions(), torch.device("cpu"), torch.float32)
+
+
+def test_the_record_says_what_a_video_was_made_with(fresh_pipeline):
+    accelerate_pipeline(fresh_pipeline, SpeedOptions(bfloat16_decode=False))
+    plain = {"compile": False, "attention": "native", "step_cache": None, "decode_dtype": "float32"}
+    assert speed_record(fresh_pipeline) == plain
+    options = SpeedOptions.named(True, "_native_math", "first-block:0.25")
+    assert options.short_name == " compiled _native_math first-block:0.25" and SpeedOptions().short_name == ""
+    accelerate_pipeline(fresh_pipeline, options)
+    record = speed_record(fresh_pipeline)
+    assert (record["compile"], record["attention"], record["step_cache"]) == (True, "_native_math", "first-block:0.25")
 
 
 @pytest.mark.parametrize(
@@ -69,6 +101,11 @@ def test_attention_kernel_reaches_the_blocks_and_an_unknown_one_is_refused(fresh
 def test_impossible_caches_are_refused(options, message):
     with pytest.raises(ConfigError, match=message):
         StepCache(**options)
+
+
+def test_an_unknown_kernel_is_refused_with_those_that_there_are():
+    with pytest.raises(ConfigError, match=r'"fastest" is no attention kernel.*native, .*xformers'):
+        SpeedOptions(attention="fastest")
 
 
 def test_decoding_in_bfloat16_changes_only_the_last_bits_of_a_picture(fresh_pipeline, reference):

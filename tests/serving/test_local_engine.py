@@ -16,6 +16,7 @@ from magicmirror.serving.local_engine import LocalEngine
 from magicmirror.serving.production import VideoMaker
 from magicmirror.settings import Settings
 from magicmirror.types import GeneratedVideo, GenerationRequest
+from tests.tiny_pipeline import build_reference
 
 STEPS = 4
 
@@ -183,3 +184,14 @@ def test_settings_become_an_engine(tmp_path, closing):
     settings = Settings(output_dir=tmp_path / "out", queue_size=3, model_path=tmp_path / "nothing")
     engine = closing(LocalEngine.from_settings(settings))
     assert engine.health().queue_capacity == 3 and (tmp_path / "out").is_dir()
+
+
+def test_a_kernel_that_is_not_installed_is_said_before_weights_are_looked_for(tmp_path, closing):
+    asked = {"attention": "flash", "step_cache": "first-block"}
+    engine = closing(LocalEngine.from_settings(Settings(output_dir=tmp_path, model_path=tmp_path / "nothing", **asked)))
+    waited = time.monotonic() + 60
+    while engine.health().ready and time.monotonic() < waited:
+        time.sleep(0.05)
+    assert 'The attention kernel "flash" cannot be used on cpu' in engine.health().message
+    request = GenerationRequest("a man smiles", (build_reference(1, embedding_size=128),), seed=3)
+    assert engine.cost(request).model == "preview on auto flash first-block:0.1"
