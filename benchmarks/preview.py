@@ -110,10 +110,12 @@ def warm_requests(runs: int) -> list[Times]:
     """Stages of warm requests; the first, which loads everything, is left out."""
     from magicmirror.faces.selection import choose_face
     from magicmirror.media import load_image
+    from magicmirror.pipeline.freed_memory import keep_freed_memory
     from magicmirror.pipeline.profiles import find_profile
     from magicmirror.serving.production import VideoMaker
     from magicmirror.types import GenerationRequest
 
+    keep_freed_memory()  # as every command that serves or generates
     maker = VideoMaker(find_profile("preview"), "cpu")
     measured = []
     with tempfile.TemporaryDirectory() as folder:

@@ -40,14 +40,13 @@ def run(args: argparse.Namespace) -> int:
     from magicmirror.errors import NoFaceFound
     from magicmirror.faces.analyzer import create_face_analyzer
     from magicmirror.faces.selection import choose_face
-    from magicmirror.faces.similarity import frame_embeddings
     from magicmirror.media import iterate_frames, load_image
 
     analyzer = create_face_analyzer(args.analyzer)
     reference = choose_face(analyzer.analyze(load_image(args.reference)), args.face_index)
     if args.target.suffix.lower() in VIDEO_SUFFIXES:
         frames: Iterable[UInt8Array] = iterate_frames(args.target, every=args.every)
-        embeddings = frame_embeddings(frames, analyzer)
+        embeddings = analyzer.embed_frames(frames)
     else:
         embeddings = _photo_embedding(load_image(args.target), analyzer)
     if not any(embedding is not None for embedding in embeddings):

@@ -21,7 +21,6 @@ from magicmirror.evaluation.contact_sheet import write_strip
 from magicmirror.evaluation.portraits import Subject
 from magicmirror.evaluation.results_log import ResultsLog
 from magicmirror.faces.analyzer import FaceAnalyzer
-from magicmirror.faces.similarity import frame_embeddings
 from magicmirror.types import Float32Array, UInt8Array
 
 GenerateFrames = Callable[[Subject, int], UInt8Array]
@@ -198,7 +197,7 @@ def _measure(frames: UInt8Array, analyzer: FaceAnalyzer, frames_per_video: int) 
     if frames.ndim != 4 or frames.shape[3] != 3 or frames.dtype != np.uint8 or not len(frames):
         raise ConfigError(f"Frames must be (F, H, W, 3) uint8, got {frames.shape} {frames.dtype}.")
     indices = np.unique(np.linspace(0, len(frames) - 1, frames_per_video).round().astype(int))
-    found = [embedding for embedding in frame_embeddings(frames[indices], analyzer) if embedding is not None]
+    found = [embedding for embedding in analyzer.embed_frames(frames[indices]) if embedding is not None]
     mean = np.mean(found, axis=0) if found else None
     embedding = None if mean is None else [float(value) for value in mean]
     return {"frames": len(indices), "frames_with_face": len(found), "embedding": embedding}

@@ -7,6 +7,7 @@ from __future__ import annotations
 
 import hashlib
 from abc import ABC, abstractmethod
+from collections.abc import Iterable
 from typing import Any
 
 import numpy as np
@@ -53,6 +54,19 @@ class FaceAnalyzer(ABC):
 
         Returns:
             (E,) float32, not normalised.
+        """
+
+    @abstractmethod
+    def embed_frames(self, frames: Iterable[UInt8Array]) -> tuple[Float32Array | None, ...]:
+        """Embed the largest face of each frame of a video, found as ``analyze`` finds it when it is not thorough.
+
+        A frame is searched as it is taken, so an iterator may end the work between two of them with an exception.
+
+        Args:
+            frames: (H, W, 3) uint8 RGB each; a (F, H, W, 3) array is one such series.
+
+        Returns:
+            One (E,) raw embedding per frame, ``None`` where no face was found.
         """
 
     @abstractmethod

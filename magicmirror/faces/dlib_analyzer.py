@@ -3,7 +3,8 @@
 from __future__ import annotations
 
 import threading
-from collections.abc import Callable
+from collections.abc import Callable, Iterable
+from itertools import islice
 from typing import Any
 
 import numpy as np
@@ -32,6 +33,9 @@ MEAN_FACE = np.array(
     dtype=np.float64,
 )
 
+
+EMBED_BATCH = 32
+"""Chips that the recogniser gets at once: 17 together take half of their time one by one."""
 
 EmbedChips = Callable[[list[UInt8Array]], Float32Array]
 
@@ -94,6 +98,16 @@ class DlibFaceAnalyzer(FaceAnalyzer):
         embedding: Float32Array = self._embed_chips([face_chip(check_image(image), landmarks)])[0]
         return embedding
 
+    def embed_frames(self, frames: Iterable[UInt8Array]) -> tuple[Float32Array | None, ...]:
+        """See ``FaceAnalyzer.embed_frames``; the recogniser gets the chips of many frames at once."""
+        remaining = iter(frames)
+        embeddings: list[Float32Array | None] = []
+        while chips := [self._largest_chip(frame) for frame in islice(remaining, EMBED_BATCH)]:
+            seen = [chip for chip in chips if chip is not None]
+            made = iter(self._embed_chips(seen) if seen else ())
+            embeddings.extend(None if chip is None else next(made) for chip in chips)
+        return tuple(embeddings)
+
     def embed_aligned(self, crops: UInt8Array) -> Float32Array:
         """Embed aligned heads without searching them.
 
@@ -122,6 +136,12 @@ class DlibFaceAnalyzer(FaceAnalyzer):
         """Add crop, embedding and quality to a found face."""
         embedding = self.embed(image, found.landmarks)
         return describe_face(image, found, self.landmark_scheme, embedding, self.crop_size_px, photo_hash)
+
+    def _largest_chip(self, frame: UInt8Array) -> UInt8Array | None:
+        """Cut the chip of the largest face of a frame, ``None`` where there is none."""
+        frame = check_image(frame)
+        largest = max(self._search.find(frame, thorough=False), key=lambda face: face.box.area, default=None)
+        return None if largest is None else face_chip(frame, largest.landmarks)
 
     def _embed_chips(self, chips: list[UInt8Array]) -> Float32Array:
         """Return the (B, 128) embeddings of (150, 150, 3) uint8 RGB chips."""

@@ -7,6 +7,7 @@ only**. Packs are not part of this project; see ``insightface_packs`` for where 
 from __future__ import annotations
 
 import threading
+from collections.abc import Iterable
 from pathlib import Path
 from typing import Any
 
@@ -102,6 +103,10 @@ class InsightFaceAnalyzer(FaceAnalyzer):
         """
         return self._embed(_bgr(check_image(image)), landmarks)
 
+    def embed_frames(self, frames: Iterable[UInt8Array]) -> tuple[Float32Array | None, ...]:
+        """See ``FaceAnalyzer.embed_frames``."""
+        return tuple(self._embed_largest(_bgr(check_image(frame))) for frame in frames)
+
     def embed_aligned(self, crops: UInt8Array) -> Float32Array:
         """Embed aligned heads without searching them.
 
@@ -124,6 +129,12 @@ class InsightFaceAnalyzer(FaceAnalyzer):
         for index, crop in enumerate(crops):
             embeddings[index] = self._embed(_bgr(crop), landmarks)
         return embeddings
+
+    def _embed_largest(self, image_bgr: UInt8Array) -> Float32Array | None:
+        """Return the (512,) embedding of the largest face of a BGR picture, ``None`` where there is none."""
+        found = find_faces(self._load().det_model, image_bgr, thorough=False)
+        largest = max(found, key=lambda face: face.box.area, default=None)
+        return None if largest is None else self._embed(image_bgr, largest.landmarks)
 
     def _embed(self, image_bgr: UInt8Array, landmarks: Float32Array) -> Float32Array:
         """Return the (512,) embedding of the face of a BGR picture."""

@@ -73,27 +73,13 @@ def average_face(references: Sequence[FaceReference]) -> FaceReference:
     return replace(references[0], embedding=(unit * length).astype(np.float32))
 
 
-def frame_embeddings(frames: Iterable[UInt8Array], analyzer: FaceAnalyzer) -> tuple[Float32Array | None, ...]:
-    """Embed the largest face of each frame.
-
-    Args:
-        frames: (H, W, 3) uint8 RGB each; a (F, H, W, 3) array is one such series.
-        analyzer: Finds and embeds.
-
-    Returns:
-        One (E,) raw embedding per frame, ``None`` where no face was found.
-    """
-    found = (analyzer.analyze(frame, thorough=False) for frame in frames)
-    return tuple(faces[0].embedding if faces else None for faces in found)
-
-
 def likeness_curve(
     frames: Iterable[UInt8Array], reference: FaceReference, analyzer: FaceAnalyzer
 ) -> tuple[float | None, ...]:
     """Compare the largest face of each frame with the reference.
 
     Args:
-        frames: (H, W, 3) uint8 RGB each.
+        frames: As ``FaceAnalyzer.embed_frames`` takes them.
         reference: The face to compare with, analysed by the same kind of analyzer.
         analyzer: Finds and embeds the face of each frame.
 
@@ -109,7 +95,7 @@ def likeness_curve(
             f"the analyzer makes {analyzer.embedding_size}.",
             "Analyse the reference with the same analyzer.",
         )
-    embeddings = frame_embeddings(frames, analyzer)
+    embeddings = analyzer.embed_frames(frames)
     return tuple(None if each is None else cosine_similarity(each, reference.embedding) for each in embeddings)
 
 

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Iterator, Sequence
 from typing import Literal
 
 from magicmirror.errors import JobCancelled
@@ -39,13 +39,14 @@ def measure_likeness(
     Raises:
         JobCancelled: After ``should_stop()``.
     """
-    person = average_face(references)
-    curve: list[float | None] = []
-    for frame in frames:
-        if should_stop():
-            raise JobCancelled("The job was stopped on request.")
-        curve.extend(likeness_curve(frame[None], person, analyzer))
-    return tuple(curve)
+
+    def watched() -> Iterator[UInt8Array]:
+        for frame in frames:
+            if should_stop():
+                raise JobCancelled("The job was stopped on request.")
+            yield frame
+
+    return likeness_curve(watched(), average_face(references), analyzer)
 
 
 def likeness_level(curve: Sequence[float | None], embedding_size: int) -> LikenessLevel:

@@ -116,6 +116,9 @@ def test_one_face_is_embedded_as_analyze_does(analyzer, scene) -> None:
         np.testing.assert_array_equal(embedding, face.embedding)
         assert embedding.shape == (512,)
         np.testing.assert_array_equal(face.crop, align_head(scene, face.landmarks, "arcface5", 224))
+    largest, missing = analyzer.embed_frames(iter([scene, np.zeros((64, 64, 3), np.uint8)]))
+    np.testing.assert_array_equal(largest, analyzer.analyze(scene, thorough=False)[0].embedding)
+    assert missing is None
 
 
 @pytest.mark.parametrize(

@@ -7,18 +7,19 @@ import numpy as np
 import pytest
 
 from magicmirror.errors import ConfigError
+from magicmirror.faces import dlib_analyzer
 from magicmirror.faces.similarity import (
     SAME_PERSON_DISTANCE,
     average_face,
     cosine_similarity,
     euclidean_distance,
-    frame_embeddings,
     likeness_curve,
     likeness_decay,
     mean_likeness,
     person_distance,
 )
 from magicmirror.media import load_image
+from magicmirror.serving.chip_embedder import ChipEmbedder
 
 
 def test_cosine_and_distance_of_known_vectors() -> None:
@@ -95,8 +96,17 @@ def test_distance_of_each_recogniser() -> None:
     assert person_distance(np.tile(a, 4), np.tile(b, 4)) == pytest.approx(1.0)
 
 
-def test_frames_are_embedded_one_by_one(examples, face_analyzer, example_references) -> None:
-    frames = iter([load_image(examples / "man_2.jpg"), np.zeros((64, 64, 3), np.uint8)])
-    found, missing = frame_embeddings(frames, face_analyzer)
-    np.testing.assert_array_equal(found, example_references["man_2"].embedding)
-    assert missing is None
+@pytest.mark.parametrize("embed_chips", [None, ChipEmbedder()], ids=["dlib", "torch"])
+def test_frames_are_embedded_together_as_each_is_alone(examples, embed_chips, monkeypatch) -> None:
+    monkeypatch.setattr(dlib_analyzer, "EMBED_BATCH", 3)
+    analyzer = dlib_analyzer.DlibFaceAnalyzer(embed_chips=embed_chips)
+    people = [load_image(examples / f"{name}.jpg") for name in ("man_2", "two_people", "woman_1")]
+    nobody = np.zeros((64, 64, 3), np.uint8)
+    frames = [people[0], nobody, people[1], nobody, people[2], *[nobody] * 3]
+    found = analyzer.embed_frames(iter(frames))
+    assert [each is None for each in found] == [False, True, False, True, False, True, True, True]
+    for frame, embedding in zip(frames, found, strict=True):
+        if embedding is not None:
+            alone = analyzer.analyze(frame, thorough=False)[0].embedding
+            np.testing.assert_allclose(embedding, alone, rtol=0, atol=1e-6)
+    assert analyzer.embed_frames([]) == ()

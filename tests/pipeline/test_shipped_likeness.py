@@ -5,7 +5,7 @@ from dataclasses import dataclass
 import numpy as np
 import pytest
 
-from magicmirror.faces.similarity import frame_embeddings, person_distance, same_person_limit
+from magicmirror.faces.similarity import person_distance, same_person_limit
 from magicmirror.media import read_video, write_video
 from magicmirror.pipeline.loading import generate, load_pipeline
 from magicmirror.pipeline.profiles import find_profile
@@ -38,7 +38,7 @@ def shown(example_references, face_analyzer, tmp_path_factory):
         path = tmp_path_factory.mktemp("shipped") / f"{name}.mp4"
         write_video(generate(pipeline, profile, request), path)
         frames = read_video(path)[0][::4]
-        embeddings = [each for each in frame_embeddings(frames, face_analyzer) if each is not None]
+        embeddings = [each for each in face_analyzer.embed_frames(frames) if each is not None]
         found[name] = Shown(len(embeddings), len(frames), np.mean(embeddings, axis=0))
     return found
 

@@ -43,5 +43,7 @@ def test_a_video_of_one_person_is_like_that_person_only(example_references, face
 
 def test_measuring_stops_on_request(example_references, face_analyzer):
     man = example_references["man_1"]
+    asked = []
     with pytest.raises(JobCancelled):
-        measure_likeness(man.crop[None], (man,), face_analyzer, lambda: True)
+        measure_likeness(np.stack([man.crop] * 3), (man,), face_analyzer, lambda: len(asked) == 1 or asked.append(1))
+    assert asked == [1]  # between the first frame and the second
