@@ -23,13 +23,15 @@ from torch import nn
 from torch.profiler import ProfilerActivity, profile, record_function
 
 from magicmirror.models.attention import MagicMirrorAttnProcessor
+from magicmirror.pipeline.freed_memory import keep_freed_memory
 
 PARTS = "part: "
 
 
 def mark(model: Any) -> None:
     """Put a range of the profiler around the parts of a transformer."""
-    _around(model.patch_embed, "embedding of patches and text")
+    _around(model.patch_embed.proj, "embedding of patches")
+    _around(model.patch_embed.text_proj, "projection of the text")
     _around(model.time_embedding, "time embedding")
     _around(model.proj_out, "output projection")
     for block in model.transformer_blocks:
@@ -87,6 +89,7 @@ def main() -> None:
     args = parser.parse_args()
     if args.full and not torch.cuda.is_available():
         parser.error("--full needs a CUDA device")
+    keep_freed_memory()
     device = torch.device("cuda" if args.full else "cpu")
     size = random_models.published("cogvideox-5b") if args.full else random_models.reduced()
     contest = overhead.Contest(size, device, steps=2, compiled=False)
