@@ -35,10 +35,17 @@ def copying_network(monkeypatch):
         device=torch.device("cpu"),
         _execution_device=torch.device("cpu"),
         memory_plan=SimpleNamespace(policy="resident", quantisation="none"),
-        transformer=SimpleNamespace(dtype=torch.float32),
+        transformer=SimpleNamespace(
+            dtype=torch.float32,
+            transformer_blocks=(),
+            attn_processors={"attn1": SimpleNamespace(_attention_backend=None)},
+        ),
+        vae=SimpleNamespace(dtype=torch.float32),
+        step_cache=None,
+        decode_dtype=None,
         scheduler=object(),
     )
-    monkeypatch.setattr(loading, "load_pipeline", lambda profile, device, adapter, memory: pipeline)
+    monkeypatch.setattr(loading, "load_pipeline", lambda profile, device, adapter, memory, speed: pipeline)
     monkeypatch.setattr(loading, "generate", generate)
     return requests
 
