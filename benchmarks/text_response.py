@@ -4,8 +4,8 @@
 
 At the noisiest timestep nothing but caption and reference tells how a clip goes on. The prediction's change from the
 first frame is compared with the clip's own: once with the clip's caption, and once with captions that are dealt out
-anew among the clips; if both columns are alike, the model does not listen. "Of the mean" is what the average change of all
-clips with the same motion explains, which a model reaches without looking at the person.
+anew among the clips; if both columns are alike, the model does not listen. "Of the mean" is what the average change of
+all clips with the same motion explains, which a model reaches without looking at the person.
 
 Use shards that the model was not trained on for figures to report; for a look during training those of the run will do.
 """
