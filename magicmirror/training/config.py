@@ -53,6 +53,7 @@ class TrainingConfig:
         perceptual_loss: Weight of the perceptual term on decoded frames (``perceptual_loss.py``); 0 leaves it out.
         perceptual_loss_samples: Samples a step that it looks at, at most.
         motion_loss: Weight of the motion term (``motion_term.py``); 0 leaves it out.
+        change_loss: Weight of the change term (``change_term.py``); 0 leaves it out.
         edge_weight: Of the edge term in the loss of the VAE.
         kl_weight: Of the divergence in the loss of the VAE.
         seed: Of noise, timesteps, dropout and data order.
@@ -94,6 +95,7 @@ class TrainingConfig:
     perceptual_loss: float = 0.0
     perceptual_loss_samples: int = 4
     motion_loss: float = 0.0
+    change_loss: float = 0.0
     edge_weight: float = 1.0
     kl_weight: float = 1e-4
     seed: int = 0
@@ -119,7 +121,15 @@ class TrainingConfig:
             "seed",
         ):
             self._check(name, getattr(self, name) >= 0, "not be negative")
-        for name in ("weight_decay", "identity_loss", "perceptual_loss", "motion_loss", "edge_weight", "kl_weight"):
+        for name in (
+            "weight_decay",
+            "identity_loss",
+            "perceptual_loss",
+            "motion_loss",
+            "change_loss",
+            "edge_weight",
+            "kl_weight",
+        ):
             self._check(name, 0 <= getattr(self, name) < float("inf"), "not be negative")
         for name in ("clip_share", "high_noise_share", "drop_all", "drop_identity", "face_loss_share"):
             self._check(name, 0 <= getattr(self, name) <= 1, "lie in [0, 1]")

@@ -15,6 +15,7 @@ from magicmirror.models.fusion import IdentityFusion
 from magicmirror.models.perceiver import FacePerceiver, IdentityPerceiver
 from magicmirror.models.transformer import MagicMirrorTransformer3DModel
 from magicmirror.pipeline.conditioning import encode_faces, fuse_identity
+from magicmirror.training.change_term import change_term
 from magicmirror.training.config import TrainingConfig
 from magicmirror.training.identity_loss import IdentityLoss
 from magicmirror.training.motion_term import MotionTerm
@@ -204,13 +205,14 @@ class IdentityVideoObjective(nn.Module):
             batch: ``latents`` (B, F, C, H, W) scaled; ``input_ids`` (B, T); ``positions``, B indices of the
                 person word's last token; ``crops`` (B, S, S, 3) uint8 RGB and ``embeddings`` (B, E) of the references;
                 ``target_embeddings`` (B, E) where the identity term is on; ``face_areas`` (B, F, H, W) in [0, 1] where
-                the data knows them, in place of ``face_area``; ``poses`` (B, F, P) where the motion term is on.
+                the data knows them, in place of ``face_area``; ``poses`` (B, F, P) where the motion or the change term
+                is on.
             generator: Source of all randomness of the step.
             part: Which of the step's samples these are.
 
         Returns:
-            ``loss`` to minimise, ``noise`` the plain denoising loss, ``identity``, ``perceptual`` and ``motion`` where
-            these terms are on. Their means over equal parts are those of the whole step.
+            ``loss`` to minimise, ``noise`` the plain denoising loss, ``identity``, ``perceptual``, ``motion`` and
+            ``change`` where these terms are on. Their means over equal parts are those of the whole step.
         """
         latents = batch["latents"]
         draws = draw_step(latents, self.scheduler.config.num_train_timesteps, self.config, generator, part)
@@ -236,6 +238,10 @@ class IdentityVideoObjective(nn.Module):
             term = self.motion_term(batch["poses"], ~draws.dropout.text)
             losses["loss"] = losses["loss"] + self.config.motion_loss * term
             losses["motion"] = term.detach()
+        if self.config.change_loss > 0:
+            term = change_term(clean, latents, batch["poses"], ~draws.dropout.text)
+            losses["loss"] = losses["loss"] + self.config.change_loss * term
+            losses["change"] = term.detach()
         return losses
 
     def _predict(self, batch: Batch, noisy: Tensor, draws: Draws) -> Tensor:

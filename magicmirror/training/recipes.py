@@ -120,7 +120,8 @@ def joint() -> Recipe:
         clip_batch=8,
         clip_share=0.45,
         high_noise_share=0.6,
-        motion_loss=1.0,
+        motion_loss=0.5,
+        change_loss=0.25,
     )
     return Recipe(
         config,
@@ -149,6 +150,7 @@ def likeness() -> Recipe:
         perceptual_loss=0.5,
         perceptual_loss_samples=6,
         motion_loss=0.5,
+        change_loss=0.25,
     )
     return Recipe(
         config,
