@@ -3,17 +3,21 @@
 ::
 
     magicmirror_adapter.safetensors   transformer.<name>, face_perceiver.<name>, identity_fusion.<name>
-    magicmirror_adapter.json          format, version, base class, configuration of each part, record of the writer
+    magicmirror_adapter.json          format, version, base class, configuration of each part, record of the writer,
+                                      SHA-256 of the weights
 
-A folder may hold one part alone. Of a transformer only its adapter is written (``adapter_state_dict``), and only the
+The weights carry the same description (without the hash) as metadata, so that the file is an adapter on its own too.
+An adapter may hold one part alone. Of a transformer only its adapter is written (``adapter_state_dict``), and only the
 settings that the adapter depends on are compared (``adapter_config``); other modules are taken whole.
 """
 
 from __future__ import annotations
 
+import hashlib
 import json
 import os
 from collections.abc import Mapping
+from math import prod
 from pathlib import Path
 from typing import Any
 
@@ -55,61 +59,87 @@ def save_adapter(
         **{part: _configuration(module) for part, module in modules.items()},
         "config": dict(config or {}),
     }
-    text = json.dumps(description, indent=2) + "\n"  # before any file is touched: it may not be JSON
+    inside = json.dumps(description)  # before any file is touched: it may not be JSON
     tensors = {name: value.detach().contiguous().cpu() for name, value in _tensors(modules).items()}
     with complete_files((folder / WEIGHTS_FILE, folder / CONFIG_FILE), WeightsError) as (weights, description_file):
         try:
-            save_file(tensors, str(weights), metadata={"format": "pt"})
+            save_file(tensors, str(weights), metadata={"format": "pt", FORMAT: inside})
         except SafetensorError as error:  # it reports a full disk this way
             raise WeightsError(
                 f"{weights} cannot be written: {error}.", "Free space, or choose another folder."
             ) from error
+        text = json.dumps({**description, "sha256": _sha256(weights)}, indent=2) + "\n"
         description_file.write_text(text, encoding="utf-8")
 
 
-def load_adapter(folder: str | os.PathLike[str], modules: Mapping[str, nn.Module]) -> None:
+def load_adapter(source: str | os.PathLike[str], modules: Mapping[str, nn.Module]) -> None:
     """Read an adapter into modules; values take the modules' dtype and device.
 
     Args:
-        folder: Of ``save_adapter``.
+        source: Folder of ``save_adapter``, or its weights alone.
         modules: Part -> module that receives it; parts of the file that are not named here are left alone.
 
     Raises:
         WeightsError: If the adapter is missing, damaged, of another format or version, or was made for other modules.
             Nothing is changed then.
     """
-    folder = Path(folder)
-    description = read_description(folder)
+    description = read_description(source)
+    path = weights_path(source)
     for part, module in modules.items():
-        _check_configuration(folder, part, description.get(part), _configuration(module))
-    found = _read_tensors(folder / WEIGHTS_FILE, _tensors(modules))
+        _check_configuration(path, part, description.get(part), _configuration(module))
+    found = _read_tensors(path, _tensors(modules))
+    stated = description.get("sha256")
+    if stated is not None and _sha256(path) != stated:
+        raise WeightsError(
+            f"{path} is damaged, or belongs to another adapter: its SHA-256 is not that in {CONFIG_FILE}.",
+            "Copy or download the adapter again.",
+        )
     for part, module in modules.items():
         own = {name.removeprefix(f"{part}."): value for name, value in found.items() if name.startswith(f"{part}.")}
         module.load_state_dict(own, strict=False)  # names and shapes were compared above
 
 
-def read_description(folder: str | os.PathLike[str]) -> dict[str, Any]:
+def weights_path(source: str | os.PathLike[str]) -> Path:
+    """The file with an adapter's tensors: the source itself unless it is a folder."""
+    path = Path(source)
+    return path if path.is_file() else path / WEIGHTS_FILE
+
+
+def read_description(source: str | os.PathLike[str]) -> dict[str, Any]:
     """Read the description of an adapter and check that this program can read the rest.
 
     Args:
-        folder: Of ``save_adapter``.
+        source: Folder of ``save_adapter``, or its weights alone.
 
     Returns:
-        The content of the JSON file.
+        The content of the JSON file, or of the weights' metadata.
 
     Raises:
-        WeightsError: If one of the two files is missing, or the description is of another format or version.
+        WeightsError: If something is missing, or the description is of another format or version.
     """
-    folder = Path(folder)
-    path = folder / CONFIG_FILE
-    missing = [name for name in (WEIGHTS_FILE, CONFIG_FILE) if not (folder / name).is_file()]
-    if missing:
-        raise WeightsError(
-            f"{folder} holds no adapter: {' and '.join(missing)} not found.",
-            f"Expected {WEIGHTS_FILE} and {CONFIG_FILE}, as save_adapter writes them.",
-        )
+    path = Path(source)
+    if path.is_file():
+        text = _metadata(path).get(FORMAT)
+        if text is None:
+            raise WeightsError(
+                f"{path} is no adapter: nothing in it says what it was made for.",
+                f"Expected {WEIGHTS_FILE} as save_adapter writes it, or the folder it was in.",
+            )
+    else:
+        missing = [name for name in (WEIGHTS_FILE, CONFIG_FILE) if not (path / name).is_file()]
+        if missing:
+            raise WeightsError(
+                f"{path} holds no adapter: {' and '.join(missing)} not found.",
+                f"Expected {WEIGHTS_FILE} and {CONFIG_FILE}, as save_adapter writes them.",
+            )
+        path /= CONFIG_FILE
+        text = path.read_text(encoding="utf-8")
+    return _checked_description(path, text)
+
+
+def _checked_description(path: Path, text: str) -> dict[str, Any]:
     try:
-        description = json.loads(path.read_text(encoding="utf-8"))
+        description = json.loads(text)
     except ValueError as error:
         raise WeightsError(f"{path} is not valid JSON: {error}.", "Copy or download the adapter again.") from error
     stated = description.get("format") if isinstance(description, dict) else None
@@ -124,9 +154,41 @@ def read_description(folder: str | os.PathLike[str]) -> dict[str, Any]:
         )
     if description.get("base_class") != BASE_CLASS:
         raise WeightsError(
-            f"The adapter in {folder} was made for {description.get('base_class')}, expected {BASE_CLASS}."
+            f"The adapter {path} was made for {description.get('base_class')}, expected {BASE_CLASS}."
         )
     return description
+
+
+def tensor_sizes(source: str | os.PathLike[str]) -> dict[str, tuple[int, str]]:
+    """Name -> number of values and safetensors' name of their type, read without the values.
+
+    Raises:
+        WeightsError: If the file cannot be read.
+    """
+    path = weights_path(source)
+    try:
+        with safe_open(str(path), framework="pt") as file:
+            slices = {name: file.get_slice(name) for name in file.keys()}  # noqa: SIM118 - no mapping
+            return {name: (prod(each.get_shape()), str(each.get_dtype())) for name, each in slices.items()}
+    except (OSError, SafetensorError) as error:
+        raise _unreadable(path, error) from error
+
+
+def _metadata(path: Path) -> dict[str, str]:
+    try:
+        with safe_open(str(path), framework="pt") as file:
+            return file.metadata() or {}
+    except (OSError, SafetensorError) as error:
+        raise _unreadable(path, error) from error
+
+
+def _unreadable(path: Path, error: Exception) -> WeightsError:
+    return WeightsError(f"{path} cannot be read: {error}.", "Expected a safetensors file; copy or download it again.")
+
+
+def _sha256(path: Path) -> str:
+    with path.open("rb") as file:
+        return hashlib.file_digest(file, "sha256").hexdigest()
 
 
 def _tensors(modules: Mapping[str, nn.Module]) -> dict[str, Tensor]:
@@ -148,16 +210,16 @@ def _configuration(module: Any) -> dict[str, Any]:
     return restored
 
 
-def _check_configuration(folder: Path, part: str, found: Any, expected: dict[str, Any]) -> None:
+def _check_configuration(path: Path, part: str, found: Any, expected: dict[str, Any]) -> None:
     if not isinstance(found, dict):
         raise WeightsError(
-            f"The adapter in {folder} has no part {part}.", "Expected one that was saved together with that part."
+            f"The adapter {path} has no part {part}.", "Expected one that was saved together with that part."
         )
     differing = [key for key in sorted(expected.keys() | found.keys()) if found.get(key) != expected.get(key)]
     if differing:
         details = ", ".join(f"{key} is {found.get(key)}, expected {expected.get(key)}" for key in differing[:_SHOWN])
         raise WeightsError(
-            f"The adapter in {folder} was made for another {part}: {details} ({len(differing)} settings differ).",
+            f"The adapter {path} was made for another {part}: {details} ({len(differing)} settings differ).",
             "Take the adapter of this model, or the model of this adapter.",
         )
 
@@ -175,9 +237,7 @@ def _read_tensors(path: Path, expected: Mapping[str, Tensor]) -> dict[str, Tenso
                     raise WeightsError(f"{name} in {path} is {shape}, expected {tuple(expected[name].shape)}.")
             return {name: file.get_tensor(name) for name in names}
     except (OSError, SafetensorError) as error:
-        raise WeightsError(
-            f"{path} cannot be read: {error}.", "Expected a safetensors file; copy or download it again."
-        ) from error
+        raise _unreadable(path, error) from error
 
 
 def _check_names(path: Path, found: set[str], expected: set[str]) -> None:

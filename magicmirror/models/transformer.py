@@ -397,4 +397,6 @@ _BASE_CONFIG_OF_ADAPTER = (
     "time_embed_dim",
     "num_layers",
     "attention_bias",
+    # Changes no shape, but an adapter learned from tokens of one latent frame is lost on tokens of two.
+    "patch_size_t",
 )

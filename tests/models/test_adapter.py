@@ -161,6 +161,32 @@ def test_wrong_files_are_refused_and_nothing_changes(tiny, saved, damage, messag
     assert same(modules, before)
 
 
+def test_a_changed_value_is_noticed(tiny, saved):
+    content = bytearray((saved / WEIGHTS_FILE).read_bytes())
+    content[-1] ^= 1
+    (saved / WEIGHTS_FILE).write_bytes(content)
+    modules = tiny.adapter_modules(20)
+    before = copies(modules)
+    with pytest.raises(WeightsError, match=r"is damaged, or belongs to another adapter.*download the adapter again"):
+        load_adapter(saved, modules)
+    assert same(modules, before)
+
+
+def test_the_weights_are_an_adapter_on_their_own(tiny, saved, tmp_path):
+    expected = tiny.adapter_modules(20)
+    load_adapter(saved, expected)
+    alone = (saved / WEIGHTS_FILE).rename(tmp_path / "somebody.safetensors")
+    description = json.loads((saved / CONFIG_FILE).read_text())
+    del description["sha256"]
+    assert read_description(alone) == description
+    modules = tiny.adapter_modules(20)
+    load_adapter(alone, modules)
+    assert same(modules, copies(expected))
+    save_file({"a": torch.zeros(1)}, alone)
+    with pytest.raises(WeightsError, match="nothing in it says what it was made for"):
+        load_adapter(alone, modules)
+
+
 def test_last_part_that_does_not_fit_keeps_the_first_from_changing(tiny, saved):
     put(saved, "identity_fusion.mlp.2.bias", torch.zeros(99))
     modules = tiny.adapter_modules(20)
