@@ -391,12 +391,7 @@ _BLOCK_CONFIG = (
     "norm_eps",
 )
 
+# The temporal patch changes no shape, but what tokens mean.
 _BASE_CONFIG_OF_ADAPTER = (
-    "num_attention_heads",
-    "attention_head_dim",
-    "time_embed_dim",
-    "num_layers",
-    "attention_bias",
-    # Changes no shape, but an adapter learned from tokens of one latent frame is lost on tokens of two.
-    "patch_size_t",
+    *("num_attention_heads", "attention_head_dim", "time_embed_dim", "num_layers", "attention_bias", "patch_size_t"),
 )

@@ -1,117 +1,176 @@
-"""A full-size pipeline from its published parts: stock CogVideoX and the face encoder of PhotoMaker-V2.
+"""The components of a full-size pipeline from its published parts: stock CogVideoX and PhotoMaker-V2's encoder.
 
 The adapter is fresh afterwards; ``load_adapter`` gives it its values.
 """
 
 from __future__ import annotations
 
-import pickle
+import json
+from collections.abc import Callable, Iterator, Mapping
+from contextlib import contextmanager
 from pathlib import Path
 from typing import Any, TypeVar
 
 import torch
-from diffusers import (
-    AutoencoderKLCogVideoX,
-    CogVideoXDDIMScheduler,
-    CogVideoXTransformer3DModel,
-)
-from torch import Tensor, nn
-from transformers import CLIPImageProcessorPil, CLIPVisionConfig, CLIPVisionModel, T5EncoderModel, T5Tokenizer
+from diffusers import AutoencoderKLCogVideoX, CogVideoXDDIMScheduler, CogVideoXTransformer3DModel
+from safetensors import SafetensorError
+from torch import nn
+from transformers import CLIPImageProcessorPil, T5EncoderModel, T5Tokenizer
 
 from magicmirror.errors import WeightsError
 from magicmirror.models.fusion import IdentityFusion
-from magicmirror.models.perceiver import FacePerceiver, IdentityPerceiver
-from magicmirror.models.presets import ModelPreset
+from magicmirror.models.perceiver import FacePerceiver
+from magicmirror.models.presets import ModelPreset, model_preset, preset_names
 from magicmirror.models.transformer import MagicMirrorTransformer3DModel
-from magicmirror.pipeline.pipeline import MagicMirrorPipeline
-from magicmirror.pipeline.sources import PHOTOMAKER_FILE
+from magicmirror.pipeline.identity_encoder import load_identity_encoder
+from magicmirror.pipeline.sources import component_weights
 
 _Module = TypeVar("_Module", bound=nn.Module)
 
+STOCK_CLASS = "CogVideoXPipeline"
+STOCK_PARTS = ("tokenizer", "text_encoder", "vae", "transformer", "scheduler")
 ADAPTER_SETTINGS = ("identity_dim", "num_face_tokens", "identity_proj_dim", "can_hidden_dim")
+_BASE_SETTINGS = ("num_layers", "num_attention_heads", "attention_head_dim", "text_embed_dim", "patch_size_t")
 
 
-def assemble(base: Path, face_encoder: Path, preset: ModelPreset, dtype: torch.dtype) -> MagicMirrorPipeline:
-    """Put a pipeline together.
+def assemble(
+    base: Path,
+    identity_encoder: Path,
+    preset: ModelPreset | None,
+    dtype: torch.dtype,
+    *,
+    variant: str | None = None,
+    cache: Path | None = None,
+    given: Mapping[str, Any] | None = None,
+) -> dict[str, Any]:
+    """Load or make every component.
 
     Args:
         base: Folder of a stock CogVideoX pipeline.
-        face_encoder: PhotoMaker-V2's file.
-        preset: Sizes of the adapter and the face networks.
+        identity_encoder: PhotoMaker-V2's file, or the safetensors file made from it.
+        preset: Sizes of the adapter and the face networks; ``None`` finds the one that was made for this base.
         dtype: Of all networks.
+        variant: Of the base's weights, where a part has it.
+        cache: Folder for the converted identity encoder.
+        given: Components by name that are taken instead of loading them.
 
     Returns:
-        The pipeline on the CPU, in evaluation mode, with a freshly initialised adapter.
+        Name -> component of ``MagicMirrorPipeline``: on the CPU, in evaluation mode, the adapter freshly initialised.
 
     Raises:
-        WeightsError: If a part is missing or does not fit.
+        WeightsError: If a part is missing, damaged or does not fit.
     """
-    for part in ("tokenizer", "text_encoder", "vae", "transformer", "scheduler"):
+    given = dict(given or {})
+    configs = _read_configs(base, [part for part in STOCK_PARTS if part not in given])
+    preset = preset or _preset_of(base, configs)
+    _check_fit(base, configs, preset)
+
+    def load(part: str, make: Callable[..., Any], **kwargs: Any) -> Any:
+        if part in given:
+            return given[part]
+        names = [path.name for path in (base / part).iterdir()]
+        if variant and any(f".{variant}" in name for name in component_weights(names, variant)):
+            kwargs["variant"] = variant
+        with _explained(base / part):
+            return make(base / part, **kwargs)
+
+    def stock_with_adapter(folder: Path, **kwargs: Any) -> MagicMirrorTransformer3DModel:
+        stock = CogVideoXTransformer3DModel.from_pretrained(folder, torch_dtype=dtype, **kwargs)
+        settings = {key: value for key, value in preset.transformer.items() if key in ADAPTER_SETTINGS}
+        return MagicMirrorTransformer3DModel.from_base(stock, **settings).eval()
+
+    components = {
+        "tokenizer": load("tokenizer", T5Tokenizer.from_pretrained),
+        "text_encoder": load("text_encoder", T5EncoderModel.from_pretrained, dtype=dtype),
+        "vae": load("vae", AutoencoderKLCogVideoX.from_pretrained, torch_dtype=dtype),
+        "transformer": load("transformer", stock_with_adapter),
+        "scheduler": load("scheduler", CogVideoXDDIMScheduler.from_pretrained),
+    }
+    if not {"image_encoder", "identity_perceiver"} <= given.keys():
+        image_encoder, identity_perceiver = load_identity_encoder(identity_encoder, preset, cache)
+        components |= {
+            "image_encoder": _ready(image_encoder, dtype),
+            "identity_perceiver": _ready(identity_perceiver, dtype),
+        }
+    side = preset.image_encoder["image_size"]
+    components |= {
+        "feature_extractor": CLIPImageProcessorPil(
+            size={"shortest_edge": side}, crop_size={"height": side, "width": side}
+        ),
+        "face_perceiver": _ready(FacePerceiver(**preset.face_perceiver), dtype),
+        "identity_fusion": _ready(IdentityFusion(**preset.identity_fusion), dtype),
+    }
+    return components | given
+
+
+def _read_configs(base: Path, parts: list[str]) -> dict[str, dict[str, Any]]:
+    """Part -> its configuration, for those that say something about sizes."""
+    configs = {}
+    for part in parts:
         if not (base / part).is_dir():
             raise WeightsError(
                 f"{base} has no folder {part}.", "It must be a CogVideoX text-to-video model in diffusers' layout."
             )
-    stock = CogVideoXTransformer3DModel.from_pretrained(base, subfolder="transformer", torch_dtype=dtype)
-    settings = {key: value for key, value in preset.transformer.items() if key in ADAPTER_SETTINGS}
-    image_encoder, identity_perceiver = load_photomaker(face_encoder, preset)
-    side = preset.image_encoder["image_size"]
-    return MagicMirrorPipeline(
-        tokenizer=T5Tokenizer.from_pretrained(base / "tokenizer"),
-        text_encoder=T5EncoderModel.from_pretrained(base / "text_encoder", dtype=dtype),
-        vae=AutoencoderKLCogVideoX.from_pretrained(base, subfolder="vae", torch_dtype=dtype),
-        transformer=MagicMirrorTransformer3DModel.from_base(stock, **settings).eval(),
-        scheduler=CogVideoXDDIMScheduler.from_pretrained(base, subfolder="scheduler"),
-        image_encoder=_ready(image_encoder, dtype),
-        feature_extractor=CLIPImageProcessorPil(
-            size={"shortest_edge": side}, crop_size={"height": side, "width": side}
-        ),
-        identity_perceiver=_ready(identity_perceiver, dtype),
-        face_perceiver=_ready(FacePerceiver(**preset.face_perceiver), dtype),
-        identity_fusion=_ready(IdentityFusion(**preset.identity_fusion), dtype),
+        if part in ("text_encoder", "vae", "transformer"):
+            with _explained(base / part):
+                configs[part] = json.loads((base / part / "config.json").read_text(encoding="utf-8"))
+    return configs
+
+
+def _preset_of(base: Path, configs: Mapping[str, Mapping[str, Any]]) -> ModelPreset:
+    config = configs.get("transformer")
+    if config is None:  # given by the caller
+        raise WeightsError("A transformer of your own needs its preset too.", "Give preset=.")
+    for name in preset_names():
+        preset = model_preset(name)
+        if not _differing(config, preset):
+            return preset
+    raise WeightsError(
+        f"{base} has a transformer of {config.get('num_layers')} layers with {config.get('num_attention_heads')} "
+        f"heads, which no adapter is designed for.",
+        f"Take the base of one of {', '.join(preset_names())}.",
     )
 
 
-def load_photomaker(path: Path, preset: ModelPreset) -> tuple[CLIPVisionModel, IdentityPerceiver]:
-    """Read the vision tower and the ID perceiver out of PhotoMaker-V2's file.
+def _differing(config: Mapping[str, Any], preset: ModelPreset) -> list[str]:
+    wanted = {key: preset.transformer.get(key) for key in _BASE_SETTINGS}
+    return [
+        f"{key} is {config.get(key)}, expected {value}"
+        for key, value in wanted.items()
+        if config.get(key) != value and (value is not None or key == "patch_size_t")
+    ]
 
-    Args:
-        path: The file; a dict whose ``id_encoder`` holds ``vision_model.*`` and ``qformer_perceiver.*``.
-        preset: Sizes of the two networks.
 
-    Returns:
-        ``F_feat`` and ``tau_id`` with the published weights, which stay frozen in the paper.
-
-    Raises:
-        WeightsError: If the file is missing, is something else, or does not fit.
-    """
-    try:
-        contents: Any = torch.load(path, map_location="cpu", weights_only=True)
-        state: dict[str, Tensor] = contents["id_encoder"]
-    except (OSError, pickle.UnpicklingError, RuntimeError, KeyError, TypeError) as error:
+def _check_fit(base: Path, configs: Mapping[str, Mapping[str, Any]], preset: ModelPreset) -> None:
+    """Compare what can be compared before gigabytes are read."""
+    transformer = configs.get("transformer", {})
+    differing = _differing(transformer, preset) if transformer else []
+    text, video = configs.get("text_encoder", {}), configs.get("vae", {})
+    for part, found, key, wanted in (
+        ("text_encoder", text.get("d_model"), "d_model", transformer.get("text_embed_dim")),
+        ("vae", video.get("latent_channels"), "latent_channels", transformer.get("in_channels")),
+    ):
+        if None not in (found, wanted) and found != wanted:
+            differing.append(f"{key} of its {part} is {found}, expected {wanted}")
+    if differing:
         raise WeightsError(
-            f"{path} cannot be read as PhotoMaker-V2's encoder: {error!r}.",
-            f'Expected the file {PHOTOMAKER_FILE} of "TencentARC/PhotoMaker-V2".',
-        ) from error
-    tower = CLIPVisionModel(CLIPVisionConfig(**preset.image_encoder))
-    perceiver = IdentityPerceiver(**preset.identity_perceiver)
-    # Some versions of transformers keep the published prefix in the class, some do not.
-    inner = "vision_model." if any(name.startswith("vision_model.") for name in tower.state_dict()) else ""
-    _load(tower, state, "vision_model.", inner, path)
-    _load(perceiver, state, "qformer_perceiver.", "", path)
-    return tower, perceiver
+            f"{base} does not fit what was asked for: {'; '.join(differing)}.",
+            "Take the base that the profile and the adapter were made for.",
+        )
+
+
+@contextmanager
+def _explained(part: Path) -> Iterator[None]:
+    """Turn what the libraries raise for a damaged folder into one sentence."""
+    try:
+        yield
+    except (OSError, ValueError, KeyError, TypeError, RuntimeError, SafetensorError) as error:
+        lines = str(error).strip().splitlines()
+        first = (lines[0] if lines else type(error).__name__).rstrip(".")
+        raise WeightsError(f"{part} cannot be loaded: {first}.", "Copy or download it again.") from error
 
 
 def _ready(module: _Module, dtype: torch.dtype) -> _Module:
     # diffusers' own ``to`` warns about layers that must stay float32 even where there are none.
     nn.Module.to(module, dtype)
     return module.eval()
-
-
-def _load(module: nn.Module, state: dict[str, Tensor], prefix: str, inner: str, path: Path) -> None:
-    """Load the tensors under ``prefix`` into a module that calls them ``inner + name``."""
-    own = {inner + name.removeprefix(prefix): value for name, value in state.items() if name.startswith(prefix)}
-    own = {name: value for name, value in own.items() if not name.endswith("position_ids")}
-    try:
-        module.load_state_dict(own)
-    except RuntimeError as error:
-        raise WeightsError(f"{path} does not fit {type(module).__name__}: {error}.") from error

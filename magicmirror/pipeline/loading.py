@@ -2,10 +2,8 @@
 
 from __future__ import annotations
 
-import json
 import time
-from collections.abc import Callable, Iterator
-from contextlib import contextmanager
+from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
@@ -20,12 +18,11 @@ from magicmirror import __version__
 from magicmirror.errors import JobCancelled, WeightsError
 from magicmirror.models.presets import model_preset
 from magicmirror.pipeline.acceleration import accelerate_pipeline, check_speed, speed_record
-from magicmirror.pipeline.assembly import assemble
 from magicmirror.pipeline.memory_options import MemoryOptions
 from magicmirror.pipeline.pipeline import MagicMirrorPipeline
 from magicmirror.pipeline.placement import choose_device, place
 from magicmirror.pipeline.profiles import Profile, SchedulerName
-from magicmirror.pipeline.sources import adapter_folder, folder_hash, photomaker_file, stock_folder
+from magicmirror.pipeline.sources import INDEX_FILE, PHOTOMAKER, pipeline_class, split_source
 from magicmirror.pipeline.speed_options import SpeedOptions
 from magicmirror.types import GeneratedVideo, GenerationRequest
 
@@ -44,7 +41,7 @@ def load_pipeline(
     Args:
         profile: Which weights.
         device: ``auto`` takes CUDA, then MPS, then the CPU; or a torch device.
-        adapter: Folder or hub id in place of the profile's.
+        adapter: Folder, file or hub id in place of the profile's.
         memory: How the networks share the device's memory; ``None`` chooses by what is free.
         speed: Compilation, attention kernel, step cache, precision of decoding; ``None`` changes no more than the
             last bits of a picture.
@@ -60,31 +57,26 @@ def load_pipeline(
     adapter = adapter or profile.adapter
     dtype = getattr(torch, profile.dtype_name(target.type))
     check_speed(speed or SpeedOptions(), target, dtype)
-    if _is_saved_pipeline(Path(profile.base)):
-        with _no_progress_bars():
-            pipeline = MagicMirrorPipeline.from_pretrained(profile.base, dtype=dtype)
-        provenance = {"base": folder_hash(Path(profile.base)), "adapter": "part of base"}
-    else:
-        if profile.face_encoder is None:
-            raise WeightsError(
-                f'The weights of "{profile.name}" are not at {profile.base}.',
-                "Give the folder of a saved MagicMirrorPipeline in MAGICMIRROR_MODEL_PATH.",
-            )
-        if adapter is None:
-            raise WeightsError(
-                f'The profile "{profile.name}" needs adapter weights, and none were given: without them the '
-                "video would show somebody else.",
-                "None are published yet. Train them (docs/training.md), and give their folder or hub id with --adapter "
-                "or MAGICMIRROR_ADAPTER.",
-            )
-        base = stock_folder(profile.base)
-        pipeline = assemble(base, photomaker_file(profile.face_encoder), model_preset(profile.preset), dtype)
-        provenance = {"base": f"{profile.base}@{base.name}"}
-    if adapter is not None:
-        folder = adapter_folder(adapter)
-        pipeline.load_adapter(folder)
-        provenance["adapter"] = folder_hash(folder)
-    pipeline.provenance = provenance
+    base = split_source(profile.base)
+    if profile.face_encoder is None and isinstance(base, Path) and not (base / INDEX_FILE).is_file():
+        raise WeightsError(
+            f'The weights of "{profile.name}" are not at {profile.base}.',
+            "Give the folder of a saved MagicMirrorPipeline in MAGICMIRROR_MODEL_PATH.",
+        )
+    if adapter is None and profile.face_encoder is not None and not _brings_adapter(profile.base):
+        raise WeightsError(
+            f'The profile "{profile.name}" needs adapter weights, and none were given: without them the '
+            "video would show somebody else.",
+            "None are published yet. Train them (docs/training.md), and give their folder, file or hub id with "
+            "--adapter or MAGICMIRROR_ADAPTER.",
+        )
+    pipeline = MagicMirrorPipeline.from_pretrained(
+        profile.base,
+        adapter=adapter,
+        identity_encoder=profile.face_encoder or PHOTOMAKER,
+        preset=model_preset(profile.preset),
+        dtype=dtype,
+    )
     set_scheduler(pipeline, profile.scheduler)
     pipeline.set_progress_bar_config(disable=True)
     place(pipeline, profile, target, memory)
@@ -193,25 +185,14 @@ def settings_record(pipeline: MagicMirrorPipeline, profile: Profile, request: Ge
     }
 
 
-@contextmanager
-def _no_progress_bars() -> Iterator[None]:
-    """Keep the libraries from drawing bars for what takes a second."""
-    logs = [module.utils.logging for module in (diffusers, transformers)]
-    shown = [log for log in logs if log.is_progress_bar_enabled()]
-    for log in shown:
-        log.disable_progress_bar()
-    try:
-        yield
-    finally:
-        for log in shown:
-            log.enable_progress_bar()
-
-
 def _stop_if(should_stop: Callable[[], bool] | None) -> None:
     if should_stop is not None and should_stop():
         raise JobCancelled("The job was stopped on request.")
 
 
-def _is_saved_pipeline(folder: Path) -> bool:
-    index = folder / MagicMirrorPipeline.config_name
-    return index.is_file() and bool(json.loads(index.read_text())["_class_name"] == MagicMirrorPipeline.__name__)
+def _brings_adapter(base: str) -> bool:
+    """Whether a base is known to be a saved pipeline; one that cannot be reached is not."""
+    try:
+        return pipeline_class(base) == MagicMirrorPipeline.__name__
+    except WeightsError:
+        return False

@@ -3,17 +3,32 @@
 from __future__ import annotations
 
 import os
-from pathlib import Path
+from collections.abc import Iterator
+from contextlib import contextmanager
 from typing import Any, Self
 
+import diffusers
 import torch
+import transformers
 from diffusers import DiffusionPipeline
 from diffusers.loaders import CogVideoXLoraLoaderMixin
 from torch import nn
 
 from magicmirror.errors import WeightsError
-from magicmirror.models.adapter import load_adapter, save_adapter
+from magicmirror.models.adapter import load_adapter, read_description, save_adapter
+from magicmirror.models.presets import ModelPreset, model_preset
+from magicmirror.pipeline.assembly import STOCK_CLASS, assemble
 from magicmirror.pipeline.components import recorded_as
+from magicmirror.pipeline.hub import HubOptions
+from magicmirror.pipeline.sources import (
+    PHOTOMAKER,
+    adapter_path,
+    folder_hash,
+    identity_encoder_path,
+    origin,
+    pipeline_class,
+    pipeline_folder,
+)
 
 _ALIGNMENT_BYTES = 64
 """What torch's CPU allocator gives."""
@@ -29,56 +44,111 @@ class PersistentPipeline(DiffusionPipeline, CogVideoXLoraLoaderMixin):  # type: 
         )
 
     @classmethod
-    def from_pretrained(cls, pretrained_model_name_or_path: str | os.PathLike[str], **kwargs: Any) -> Self:
-        """Load a pipeline that ``save_pretrained`` wrote.
+    def from_pretrained(
+        cls,
+        pretrained_model_name_or_path: str | os.PathLike[str],
+        *,
+        adapter: str | os.PathLike[str] | None = None,
+        identity_encoder: str | os.PathLike[str] = PHOTOMAKER,
+        preset: str | ModelPreset | None = None,
+        device: str | torch.device | None = None,
+        revision: str | None = None,
+        variant: str | None = None,
+        cache_dir: str | os.PathLike[str] | None = None,
+        local_files_only: bool = False,
+        token: str | None = None,
+        **kwargs: Any,
+    ) -> Self:
+        """Load a saved pipeline, or put one together from stock CogVideoX, PhotoMaker-V2's encoder and an adapter.
+
+        ::
+
+            MagicMirrorPipeline.from_pretrained(
+                "zai-org/CogVideoX-5b",
+                adapter="owner/name@revision",
+                identity_encoder="TencentARC/PhotoMaker-V2",
+                dtype=torch.bfloat16,
+                device="cuda",
+            )
+
+        What is not here is downloaded into the hub's cache, once (``docs/loading.md``).
 
         Args:
-            pretrained_model_name_or_path: Folder, or hub id.
-            **kwargs: As for every diffusers pipeline; components given here are not loaded.
+            pretrained_model_name_or_path: Folder or hub id (``owner/name[@revision]``) of a pipeline that
+                ``save_pretrained`` wrote, or of a stock CogVideoX.
+            adapter: Folder, safetensors file or hub id; needed with a stock CogVideoX, optional with a saved pipeline.
+            identity_encoder: PhotoMaker-V2's file, its folder or hub id; a saved pipeline has its own.
+            preset: Sizes of the adapter and the face networks, or their name; found by the base's where not given.
+            device: Where the pipeline goes; ``None`` leaves it on the CPU.
+            revision: Branch, tag or commit of the base.
+            variant: Of the base's weights, as ``fp16``, for the parts that have it.
+            cache_dir: Of the hub.
+            local_files_only: Never ask the network; nor does it with ``HF_HUB_OFFLINE=1``.
+            token: For private or gated repositories; without it that of ``hf auth login`` or ``HF_TOKEN``.
+            **kwargs: ``dtype`` of all networks, float32 where it is not given, and components that are taken instead
+                of loading them; with a saved pipeline, all that diffusers takes.
 
         Returns:
-            The pipeline, in evaluation mode.
+            The pipeline, in evaluation mode; its ``provenance`` says which weights it holds.
 
         Raises:
-            WeightsError: If the folder is no saved pipeline.
+            WeightsError: If something is missing, damaged or does not fit; says what to do.
         """
-        folder = Path(pretrained_model_name_or_path)
-        if not folder.is_dir():
-            from huggingface_hub import snapshot_download
-
-            # diffusers' own download refuses components of other packages.
-            hub = ("cache_dir", "force_download", "local_files_only", "token", "revision")
-            options = {key: kwargs.pop(key) for key in hub if key in kwargs}
-            folder = Path(snapshot_download(str(pretrained_model_name_or_path), **options))
-        if not (folder / cls.config_name).is_file():
+        source, options = os.fspath(pretrained_model_name_or_path), HubOptions(local_files_only, cache_dir, token)
+        # diffusers' default is float32, transformers' the precision of the file; one pipeline needs one of them.
+        kwargs["dtype"] = kwargs.pop("torch_dtype", None) or kwargs.get("dtype") or torch.float32
+        kind = pipeline_class(source, revision, options)
+        if kind not in (cls.__name__, STOCK_CLASS):
             raise WeightsError(
-                f"{folder} is not a saved pipeline: it has no {cls.config_name}.",
-                f"It must be a folder written by {cls.__name__}.save_pretrained.",
+                f"{source} is a {kind}, expected a {STOCK_CLASS} or a {cls.__name__}.",
+                "Take a CogVideoX text-to-video model.",
             )
-        if "dtype" not in kwargs and "torch_dtype" not in kwargs:
-            # diffusers' default is float32, transformers' the precision of the file; one pipeline needs one of them.
-            kwargs["dtype"] = torch.float32
-        pipeline: Self = super().from_pretrained(folder, **kwargs)
-        for component in pipeline.components.values():
-            if isinstance(component, nn.Module):
-                _align(component)
-        return pipeline
+        if kind == STOCK_CLASS and adapter is None:
+            raise WeightsError(
+                f"{source} needs adapter weights, and none were given: without them the video would show somebody "
+                "else.",
+                "None are published yet. Train them (docs/training.md) and give their folder, file or hub id.",
+            )
+        # The smallest part comes first: a slip in its name is to show before gigabytes of the others are fetched.
+        weights = None if adapter is None else adapter_path(os.fspath(adapter), options)
+        if weights is not None:
+            read_description(weights)
+        with _no_loading_bars():
+            if kind == STOCK_CLASS:
+                encoder = identity_encoder_path(os.fspath(identity_encoder), options)
+                folder = pipeline_folder(source, revision, variant, options)
+                sizes = model_preset(preset) if isinstance(preset, str) else preset
+                dtype = kwargs.pop("dtype")
+                given = {"variant": variant, "cache": options.own_cache, "given": kwargs}
+                pipeline = cls(**assemble(folder, encoder, sizes, dtype, **given))
+                pipeline.provenance = {"base": origin(source, folder)}
+            else:
+                folder = pipeline_folder(source, revision, variant, options)
+                pipeline = super().from_pretrained(folder, variant=variant, **kwargs)
+                pipeline.provenance = {"base": folder_hash(folder), "adapter": "part of base"}
+                for component in pipeline.components.values():
+                    if isinstance(component, nn.Module):
+                        _align(component)
+        if weights is not None:
+            pipeline.load_adapter(weights)
+            pipeline.provenance["adapter"] = folder_hash(weights)
+        return pipeline if device is None else pipeline.to(device)
 
     def save_adapter(self, folder: str | os.PathLike[str]) -> None:
         """Save what the training stages train: the transformer's adapter, face perceiver and fusion."""
         save_adapter(folder, self._adapter_parts())
 
-    def load_adapter(self, folder: str | os.PathLike[str]) -> None:
+    def load_adapter(self, source: str | os.PathLike[str]) -> None:
         """Load what ``save_adapter`` saved.
 
         Args:
-            folder: With the two files of an adapter.
+            source: Folder with the two files of an adapter, or the one with the weights alone.
 
         Raises:
             WeightsError: If a file is missing, damaged, of another format version or made for other networks; nothing
                 is loaded then.
         """
-        load_adapter(folder, self._adapter_parts())
+        load_adapter(source, self._adapter_parts())
 
     def _adapter_parts(self) -> dict[str, nn.Module]:
         """What stages 1 and 2 train, by the name it has in the file."""
@@ -94,3 +164,17 @@ def _align(module: nn.Module) -> None:
     for tensor in (*module.parameters(), *module.buffers()):
         if tensor.device.type == "cpu" and tensor.data_ptr() % _ALIGNMENT_BYTES:
             tensor.data = tensor.data.clone()
+
+
+@contextmanager
+def _no_loading_bars() -> Iterator[None]:
+    """Keep the libraries from drawing a bar for every component; downloads have one of their own."""
+    logs = [module.utils.logging for module in (diffusers, transformers)]
+    shown = [log for log in logs if log.is_progress_bar_enabled()]
+    for log in shown:
+        log.disable_progress_bar()
+    try:
+        yield
+    finally:
+        for log in shown:
+            log.enable_progress_bar()

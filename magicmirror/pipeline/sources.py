@@ -1,77 +1,196 @@
-"""Where weights come from: a path is taken as it is, a hub id is downloaded (or found in the hub's cache)."""
+"""Where weights come from: a path is taken as it is, anything else is the id of a repository on the hub.
+
+=================  ======================================================================  ======================
+weights            path                                                                    on the hub
+=================  ======================================================================  ======================
+base               folder of a CogVideoX in diffusers' layout, or of a saved pipeline      ``owner/name[@revision]``
+identity encoder   PhotoMaker-V2's file, its folder, or the safetensors file made from it  the same
+adapter            folder of ``save_adapter``, or its safetensors file alone               the same
+=================  ======================================================================  ======================
+"""
 
 from __future__ import annotations
 
 import hashlib
-from pathlib import Path
+import json
+import re
+from collections.abc import Sequence
+from pathlib import Path, PurePosixPath
+
+from safetensors import SafetensorError, safe_open
 
 from magicmirror.errors import WeightsError
 from magicmirror.models.adapter import CONFIG_FILE, WEIGHTS_FILE
+from magicmirror.pipeline.hub import HubOptions, fetch
 
+PHOTOMAKER = "TencentARC/PhotoMaker-V2"
 PHOTOMAKER_FILE = "photomaker-v2.bin"
-_STOCK_FILES = ["model_index.json", "*/*.json", "*/*.safetensors", "tokenizer/*"]
+INDEX_FILE = "model_index.json"
+
+_HUB_ID = re.compile(r"(?P<repository>[\w.-]+/[\w.-]+)(@(?P<revision>[\w./-]+))?")
+_PLAIN_WEIGHTS = re.compile(r"\w+(-\d{5}-of-\d{5})?\.safetensors(\.index\.json)?")
+_TEXTS = (".json", ".model", ".txt")
 
 
-def stock_folder(source: str) -> Path:
-    """Folder of a stock CogVideoX pipeline.
+def split_source(source: str, revision: str | None = None) -> Path | tuple[str, str | None]:
+    """Tell a path from the id of a repository.
+
+    Args:
+        source: As the user wrote it; a revision may follow the id after an ``@``.
+        revision: Given apart; counts where the id has none.
+
+    Returns:
+        The path, which need not exist, or id and revision.
+    """
+    path = Path(source).expanduser()
+    found = _HUB_ID.fullmatch(source)
+    # "runs/adapter" where there is a folder "runs" is a path with a slip in it, not somebody's repository.
+    if path.exists() or found is None or source.startswith((".", "/", "~")) or path.parent.exists():
+        return path
+    return found["repository"], found["revision"] or revision
+
+
+def pipeline_class(source: str, revision: str | None = None, options: HubOptions | None = None) -> str:
+    """Name of the class that a pipeline in diffusers' layout is of; of one on the hub only that file is fetched.
 
     Args:
         source: Folder or hub id.
+        revision: Of the repository.
+        options: Of the hub.
 
     Raises:
-        WeightsError: If it is neither here nor on the hub.
+        WeightsError: If there is no such pipeline.
     """
-    return Path(source) if Path(source).is_dir() else _download(source, _STOCK_FILES)
+    place = split_source(source, revision)
+    if not isinstance(place, Path):
+        place = fetch(*place, INDEX_FILE, lambda _: [INDEX_FILE], options or HubOptions())
+    try:
+        return str(json.loads((place / INDEX_FILE).read_text(encoding="utf-8"))["_class_name"])
+    except OSError as error:
+        raise WeightsError(
+            f"{place} is not a saved pipeline: it has no {INDEX_FILE}.",
+            "It must be a CogVideoX text-to-video model in diffusers' layout or a saved MagicMirrorPipeline, "
+            "or the id of one on the hub (owner/name).",
+        ) from error
+    except (ValueError, KeyError, TypeError) as error:
+        raise WeightsError(f"{place / INDEX_FILE} is damaged: {error!r}.", "Copy or download it again.") from error
 
 
-def photomaker_file(source: str) -> Path:
-    """PhotoMaker-V2's file.
+def pipeline_folder(
+    source: str, revision: str | None = None, variant: str | None = None, options: HubOptions | None = None
+) -> Path:
+    """Folder of a pipeline in diffusers' layout: stock CogVideoX or a saved ``MagicMirrorPipeline``.
+
+    Args:
+        source: Folder or hub id.
+        revision: Of the repository.
+        variant: Of the weights, as ``fp16``; parts without it are taken plain.
+        options: Of the hub.
+
+    Raises:
+        WeightsError: If it is neither here nor on the hub, or a file of weights is missing or cut off.
+    """
+    place = split_source(source, revision)
+    if not isinstance(place, Path):
+        place = fetch(*place, INDEX_FILE, lambda names: _needed(names, variant), options or HubOptions())
+    _check_weights(place, variant)
+    return place
+
+
+def identity_encoder_path(source: str, options: HubOptions | None = None) -> Path:
+    """PhotoMaker-V2's file, or the safetensors file made from it.
 
     Args:
         source: The file, its folder, or a hub id.
+        options: Of the hub.
 
     Raises:
         WeightsError: If it is neither here nor on the hub.
     """
-    path = Path(source)
-    if path.is_file():
-        return path
-    folder = path if path.is_dir() else _download(source, [PHOTOMAKER_FILE])
-    return folder / PHOTOMAKER_FILE
+    place = split_source(source)
+    if not isinstance(place, Path):
+        place = fetch(*place, PHOTOMAKER_FILE, lambda _: [PHOTOMAKER_FILE], options or HubOptions())
+    return place / PHOTOMAKER_FILE if place.is_dir() else place
 
 
-def adapter_folder(source: str) -> Path:
-    """Folder of an adapter; need not exist where the source is a path.
+def adapter_path(source: str, options: HubOptions | None = None) -> Path:
+    """Folder or file of an adapter; need not exist where the source is a path.
 
     Args:
-        source: Folder, or hub id ("owner/name").
+        source: Folder, safetensors file or hub id.
+        options: Of the hub.
 
     Raises:
         WeightsError: If the hub does not have it.
     """
-    path = Path(source)
-    is_hub_id = source.count("/") == 1 and not source.startswith((".", "/", "~")) and not path.parent.exists()
-    return _download(source, [WEIGHTS_FILE, CONFIG_FILE]) if is_hub_id else path.expanduser()
+    place = split_source(source)
+    if isinstance(place, Path):
+        return place
+    return fetch(*place, CONFIG_FILE, lambda _: [CONFIG_FILE, WEIGHTS_FILE], options or HubOptions())
+
+
+def origin(source: str, path: Path) -> str:
+    """What to record of weights: repository and commit, or the name of a local folder without its place."""
+    place = split_source(source)
+    return f"local:{path.name}" if isinstance(place, Path) else f"{place[0]}@{path.name}"
 
 
 def folder_hash(folder: Path) -> str:
-    """SHA-256 over the weights and configurations in a folder, by relative path and content."""
+    """SHA-256 over the weights and configurations in a folder, by relative path and content; of a file alone, its own.
+
+    Two folders share it exactly when loading them gives the same model.
+    """
     digest = hashlib.sha256()
-    for path in sorted(folder.rglob("*")):
+    for path in sorted(folder.rglob("*")) if folder.is_dir() else [folder]:
         if path.suffix in (".safetensors", ".json", ".model") and path.is_file():
-            digest.update(f"{path.relative_to(folder).as_posix()}\0".encode())
+            name = path.relative_to(folder).as_posix() if path != folder else path.name
+            digest.update(f"{name}\0".encode())
             with path.open("rb") as file:
                 digest.update(hashlib.file_digest(file, "sha256").digest())
     return f"sha256:{digest.hexdigest()}"
 
 
-def _download(repository: str, patterns: list[str]) -> Path:
-    from huggingface_hub import snapshot_download
+def _needed(names: Sequence[str], variant: str | None) -> list[str]:
+    """Of all files of a repository those that loading reads: configurations, tokenizer, weights of one variant."""
+    inner = [name for name in names if name.count("/") == 1]
+    chosen = [INDEX_FILE, *(name for name in inner if name.endswith(_TEXTS) and ".index." not in name)]
+    for folder in sorted({name.partition("/")[0] for name in inner}):
+        chosen += component_weights([name for name in inner if name.startswith(f"{folder}/")], variant)
+    return chosen
 
-    try:
-        return Path(snapshot_download(repository, allow_patterns=patterns))
-    except (OSError, ValueError) as error:  # unreachable hub, unknown repository, malformed id
-        raise WeightsError(
-            f"{repository} is no folder here and cannot be downloaded: {error}",
-            "Check the name and the network, or give the path of a folder.",
-        ) from error
+
+def component_weights(names: Sequence[str], variant: str | None) -> list[str]:
+    """Of the files of one component its weights in safetensors, with the index of their shards.
+
+    Args:
+        names: Of files.
+        variant: Of the weights; a component without it is taken plain.
+    """
+    weights = [name for name in names if ".safetensors" in name]
+    chosen = [name for name in weights if variant and f".{variant}" in PurePosixPath(name).name]
+    return chosen or [name for name in weights if _PLAIN_WEIGHTS.fullmatch(PurePosixPath(name).name)]
+
+
+def _check_weights(folder: Path, variant: str | None) -> None:
+    """Find missing and cut-off files before anything large is read; only the headers are looked at.
+
+    Raises:
+        WeightsError: Naming the file.
+    """
+    needed = _needed([path.relative_to(folder).as_posix() for path in sorted(folder.glob("*/*"))], variant)
+    for name in needed:
+        path = folder / name
+        try:
+            if name.endswith(".safetensors"):
+                with safe_open(str(path), framework="pt"):
+                    pass
+            elif ".safetensors.index." in name:
+                shards = json.loads(path.read_text(encoding="utf-8"))["weight_map"].values()
+                missing = sorted({shard for shard in shards if not (path.parent / shard).is_file()})
+                if missing:
+                    raise WeightsError(
+                        f"{path.parent} is not complete: {missing[0]} is missing ({len(missing)} in all).",
+                        "Copy or download it again.",
+                    )
+        except (OSError, SafetensorError, ValueError, KeyError) as error:
+            raise WeightsError(f"{path} is damaged: {error}.", "Copy or download it again.") from error

@@ -25,8 +25,9 @@ from diffusers import AutoencoderKLCogVideoX
 from magicmirror.errors import ConfigError
 from magicmirror.models.presets import ModelPreset, model_preset
 from magicmirror.pipeline.assembly import assemble
+from magicmirror.pipeline.hub import HubOptions
 from magicmirror.pipeline.pipeline import MagicMirrorPipeline
-from magicmirror.pipeline.sources import adapter_folder, photomaker_file, stock_folder
+from magicmirror.pipeline.sources import adapter_path, identity_encoder_path, pipeline_folder
 from magicmirror.training.cross_alignment import adapter_is_untrained
 from magicmirror.training.networks import fresh_pipeline, fresh_vae, load_vae
 from magicmirror.training.recipes import Recipe, Start
@@ -140,15 +141,16 @@ def _around_stock(recipe: Recipe, paths: StartPaths, find_preset: Callable[[str]
     """Stock CogVideoX with a fresh adapter, or with that of stage 1."""
     assert paths.start is not None and paths.face_encoder is not None
     dtype = torch.bfloat16 if recipe.config.mixed_precision == "bf16" else torch.float32
-    base, encoder = stock_folder(paths.start), photomaker_file(paths.face_encoder)
+    base, encoder = pipeline_folder(paths.start), identity_encoder_path(paths.face_encoder)
+    preset, cache = find_preset(recipe.config.preset), HubOptions().own_cache
     # The adapter's first weights come from torch's global generator.
     with torch.random.fork_rng():
         torch.manual_seed(recipe.config.seed)
-        pipeline = assemble(base, encoder, find_preset(recipe.config.preset), dtype)
+        pipeline = MagicMirrorPipeline(**assemble(base, encoder, preset, dtype, cache=cache))
     if paths.adapter is not None:
         for part in ("transformer", "face_perceiver", "identity_fusion"):
             _widen_adapter(pipeline, part)
-        pipeline.load_adapter(adapter_folder(paths.adapter))
+        pipeline.load_adapter(adapter_path(paths.adapter))
         _refuse_untrained(pipeline, recipe, paths.adapter)
     return pipeline
 

@@ -10,10 +10,10 @@ from diffusers import CogVideoXDDIMScheduler, CogVideoXDPMScheduler
 from magicmirror.errors import JobCancelled, WeightsError
 from magicmirror.models.presets import ModelPreset
 from magicmirror.pipeline import loading
-from magicmirror.pipeline.assembly import load_photomaker
+from magicmirror.pipeline.identity_encoder import load_identity_encoder
 from magicmirror.pipeline.loading import generate, load_pipeline, set_scheduler
 from magicmirror.pipeline.profiles import find_profile
-from magicmirror.pipeline.sources import adapter_folder, folder_hash
+from magicmirror.pipeline.sources import adapter_path, folder_hash
 from magicmirror.types import GenerationRequest, VideoShape
 
 TINY = ModelPreset(
@@ -173,7 +173,7 @@ def test_full_size_pipeline_is_put_together_from_published_parts(published, refe
     profile = tiny("cogvideox-5b", root / "base", face_encoder=str(root), cpu_dtype="float32", vae_tiling=False)
     assembled = load_pipeline(profile, "cpu", adapter=str(root / "adapter"))
     assert isinstance(assembled.scheduler, CogVideoXDPMScheduler)
-    assert assembled.provenance["base"] == f"{root / 'base'}@base"
+    assert assembled.provenance["base"] == "local:base"
     assert assembled.provenance["adapter"] == folder_hash(root / "adapter")
     for name, part in pipeline.components.items():
         if isinstance(part, torch.nn.Module):
@@ -194,6 +194,9 @@ def test_full_size_pipeline_is_put_together_from_published_parts(published, refe
 def test_incomplete_base_and_wrong_encoder_are_refused(published, tmp_path):
     root, _ = published
     adapter = str(root / "adapter")
+    with pytest.raises(WeightsError, match=r"no model_index\.json"):
+        load_pipeline(tiny("cogvideox-5b", tmp_path, face_encoder=str(root)), "cpu", adapter)
+    (tmp_path / "model_index.json").write_text('{"_class_name": "CogVideoXPipeline"}')
     with pytest.raises(WeightsError, match="no folder tokenizer"):
         load_pipeline(tiny("cogvideox-5b", tmp_path, face_encoder=str(root)), "cpu", adapter)
     with pytest.raises(WeightsError, match=r"photomaker-v2\.bin"):
@@ -205,7 +208,7 @@ def test_incomplete_base_and_wrong_encoder_are_refused(published, tmp_path):
 def test_encoder_of_another_size_is_refused(published):
     wider = replace(TINY, identity_perceiver={**TINY.identity_perceiver, "token_dim": 40})
     with pytest.raises(WeightsError, match="does not fit IdentityPerceiver"):
-        load_photomaker(published[0] / "photomaker-v2.bin", wider)
+        load_identity_encoder(published[0] / "photomaker-v2.bin", wider)
 
 
 def test_adapter_on_a_saved_pipeline(saved, published, make_pipeline, tmp_path):
@@ -240,5 +243,5 @@ def test_folder_hash_follows_names_and_contents(tmp_path):
 
 def test_paths_of_adapters_are_not_taken_for_hub_ids(tmp_path):
     for source in (tmp_path, tmp_path / "missing"):
-        assert adapter_folder(str(source)) == source
-    assert adapter_folder("./runs/adapter").as_posix() == "runs/adapter"
+        assert adapter_path(str(source)) == source
+    assert adapter_path("./runs/adapter").as_posix() == "runs/adapter"

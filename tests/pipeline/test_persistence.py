@@ -69,7 +69,7 @@ def test_half_precision_files_load_in_full_precision(saved, tmp_path, make_pipel
 
 
 def test_a_folder_without_pipeline_is_refused(tmp_path):
-    with pytest.raises(WeightsError, match=r"no model_index\.json.*save_pretrained"):
+    with pytest.raises(WeightsError, match=r"no model_index\.json.*saved MagicMirrorPipeline"):
         MagicMirrorPipeline.from_pretrained(tmp_path)
 
 
