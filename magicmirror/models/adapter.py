@@ -153,9 +153,7 @@ def _checked_description(path: Path, text: str) -> dict[str, Any]:
             "Use the release of MagicMirror that wrote it, or an adapter written by this one.",
         )
     if description.get("base_class") != BASE_CLASS:
-        raise WeightsError(
-            f"The adapter {path} was made for {description.get('base_class')}, expected {BASE_CLASS}."
-        )
+        raise WeightsError(f"The adapter {path} was made for {description.get('base_class')}, expected {BASE_CLASS}.")
     return description
 
 

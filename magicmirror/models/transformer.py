@@ -346,9 +346,8 @@ class MagicMirrorTransformer3DModel(CogVideoXTransformer3DModel):  # type: ignor
         for index, block in enumerate(self.transformer_blocks):
             of_block = identity.blocks[index] if identity is not None else None
             if checkpointing:
-                video, text = self._gradient_checkpointing_func(
-                    block, video, text, temb, rotary, attention_kwargs, of_block
-                )
+                arguments = (video, text, temb, rotary, attention_kwargs, of_block)
+                video, text = self._gradient_checkpointing_func(block, *arguments)
             else:
                 video, text = block(
                     hidden_states=video,
@@ -367,7 +366,7 @@ class MagicMirrorTransformer3DModel(CogVideoXTransformer3DModel):  # type: ignor
         if p_t is None:  # CogVideoX 1.0
             grid = video.reshape(batch, frames, height // p, width // p, -1, p, p)
             return grid.permute(0, 1, 4, 2, 5, 3, 6).flatten(5, 6).flatten(3, 4)
-        grid = video.reshape(batch, (frames + p_t - 1) // p_t, height // p, width // p, -1, p_t, p, p)
+        grid = video.reshape(batch, -(-frames // p_t), height // p, width // p, -1, p_t, p, p)
         return grid.permute(0, 1, 5, 4, 2, 6, 3, 7).flatten(6, 7).flatten(4, 5).flatten(1, 2)
 
 
@@ -391,7 +390,11 @@ _BLOCK_CONFIG = (
     "norm_eps",
 )
 
-# The temporal patch changes no shape, but what tokens mean.
 _BASE_CONFIG_OF_ADAPTER = (
-    *("num_attention_heads", "attention_head_dim", "time_embed_dim", "num_layers", "attention_bias", "patch_size_t"),
+    "num_attention_heads",
+    "attention_head_dim",
+    "time_embed_dim",
+    "num_layers",
+    "attention_bias",
+    "patch_size_t",  # changes no shape, but what a token means
 )
