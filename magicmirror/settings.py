@@ -55,8 +55,10 @@ class Settings:
 
     Args:
         profile: Name of the profile, ``preview`` or ``cogvideox-5b``.
-        model_path: Folder of the base model; ``None`` takes the profile's own.
-        adapter: Folder or hub id of the adapter; ``None`` takes the profile's own.
+        model_path: Folder or hub id of the base model; ``None`` takes the profile's own.
+        adapter: Folder, file or hub id (``owner/name@revision``) of the adapter; ``None`` takes the profile's own.
+        identity_encoder: File, folder or hub id of PhotoMaker-V2's encoder, which full sizes need; ``None`` takes the
+            profile's own.
         output_dir: Where finished videos are kept.
         queue_size: Jobs that may wait, at least 1.
         threads: CPU threads of the model; 0 lets torch decide.
@@ -90,6 +92,7 @@ class Settings:
     profile: str = "preview"
     model_path: Path | None = None
     adapter: str | None = None
+    identity_encoder: str | None = None
     output_dir: Path = Path("outputs")
     queue_size: int = 8
     threads: int = 0
@@ -215,6 +218,7 @@ _PARSERS: dict[str, Callable[[str], Any]] = {
     "profile": str,
     "model_path": Path,
     "adapter": str,
+    "identity_encoder": str,
     "output_dir": Path,
     "queue_size": int,
     "threads": int,

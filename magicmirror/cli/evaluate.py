@@ -16,6 +16,8 @@ import argparse
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
+from magicmirror.cli.model_arguments import add_model_arguments, with_model_arguments
+
 if TYPE_CHECKING:
     from magicmirror.evaluation.cases import Prompt
     from magicmirror.evaluation.identification import GenerateFrames, IdentificationResult
@@ -45,8 +47,7 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
     parser.add_argument(
         "--identity-scale", type=float, default=1.0, metavar="S", help="strength of the identity (default: 1)"
     )
-    parser.add_argument("--profile", help="preview or cogvideox-5b (default: MAGICMIRROR_PROFILE, or preview)")
-    parser.add_argument("--adapter", help="folder or hub id of other adapter weights")
+    add_model_arguments(parser)
     parser.add_argument("--frames", type=int, metavar="N", help="frames of a video in which faces are looked for")
     parser.add_argument(
         "--suite",
@@ -112,7 +113,7 @@ def run(args: argparse.Namespace) -> int:
         raise ConfigError(
             "An evaluation needs portraits and a folder for the results.", "Give --portraits and --output."
         )
-    settings = Settings.from_environment()
+    settings = with_model_arguments(Settings.from_environment(), args)
     if args.suite == "identification" and args.prompts is None and args.clips is None:
         return _identification(args, settings)
     return _benchmark(args, settings)
@@ -204,7 +205,7 @@ def _profile(args: argparse.Namespace, settings: Settings) -> tuple[Profile, Fac
     from magicmirror.faces.analyzer import create_face_analyzer
     from magicmirror.pipeline.profiles import find_profile
 
-    profile = find_profile(args.profile or settings.profile, settings)
+    profile = find_profile(settings.profile, settings)
     return profile, create_face_analyzer(profile.analyzer, crop_size_px=profile.crop_size_px)
 
 
@@ -225,7 +226,7 @@ def _pipeline(args: argparse.Namespace, settings: Settings, profile: Profile) ->
         torch.set_num_threads(settings.threads)
     memory = MemoryOptions.named(settings.memory, settings.quantisation)
     speed = SpeedOptions.named(settings.compile, settings.attention, settings.step_cache)
-    return load_pipeline(profile, settings.device, args.adapter, memory, speed)
+    return load_pipeline(profile, settings.device, memory=memory, speed=speed)
 
 
 def _request_options(args: argparse.Namespace) -> dict[str, Any]:

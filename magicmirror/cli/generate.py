@@ -10,7 +10,7 @@ from collections.abc import Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING
 
-from magicmirror.cli.speed import SPEED_ARGUMENTS, add_speed_arguments
+from magicmirror.cli.model_arguments import add_model_arguments, with_model_arguments
 
 if TYPE_CHECKING:
     from magicmirror.faces.analyzer import FaceAnalyzer
@@ -37,12 +37,7 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
     parser.add_argument(
         "--face-index", metavar="I", type=int, action="append", help="which face of a photo, from 0; repeat per photo"
     )
-    parser.add_argument("--profile", metavar="NAME", help="preview (default), cogvideox-5b or cogvideox-1.5-5b")
-    parser.add_argument(
-        "--memory", metavar="POLICY", help="auto (default), resident, model, group or sequential; see docs/memory.md"
-    )
-    parser.add_argument("--quantisation", metavar="KIND", help="none (default), int8 or fp8 for the base's weights")
-    add_speed_arguments(parser)
+    add_model_arguments(parser)
     parser.add_argument(
         "--no-mark", action="store_true", help='leave out the visible "AI-generated" mark; the metadata still say it'
     )
@@ -64,10 +59,8 @@ def run(args: argparse.Namespace) -> int:
     from magicmirror.settings import Settings
 
     keep_freed_memory()
-    settings = Settings.from_environment()
-    names = ("profile", "memory", "quantisation", *SPEED_ARGUMENTS)
-    given = {name: getattr(args, name) for name in names if getattr(args, name) is not None}
-    settings = replace(settings, **given, mark=settings.mark and not args.no_mark)
+    settings = with_model_arguments(Settings.from_environment(), args)
+    settings = replace(settings, mark=settings.mark and not args.no_mark)
     output = check_output_path(args.output, OUTPUT_SUFFIXES)
     memory = MemoryOptions.named(settings.memory, settings.quantisation)
     speed = SpeedOptions.named(settings.compile, settings.attention, settings.step_cache)

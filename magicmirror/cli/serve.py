@@ -4,19 +4,14 @@ from __future__ import annotations
 
 import argparse
 
-from magicmirror.cli.speed import SPEED_ARGUMENTS, add_speed_arguments
+from magicmirror.cli.model_arguments import add_model_arguments, with_model_arguments
 
 
 def add_arguments(parser: argparse.ArgumentParser) -> None:
     """Add the arguments of ``serve``; what is left out comes from the environment."""
     parser.add_argument("--host", metavar="ADDRESS", help="address to listen on; 0.0.0.0 for all")
     parser.add_argument("--port", metavar="N", type=int, help="port, 7860 by default")
-    parser.add_argument("--profile", metavar="NAME", help="preview (default), cogvideox-5b or cogvideox-1.5-5b")
-    parser.add_argument(
-        "--memory", metavar="POLICY", help="auto (default), resident, model, group or sequential; see docs/memory.md"
-    )
-    parser.add_argument("--quantisation", metavar="KIND", help="none (default), int8 or fp8 for the base's weights")
-    add_speed_arguments(parser)
+    add_model_arguments(parser)
 
 
 def run(args: argparse.Namespace) -> int:
@@ -32,9 +27,8 @@ def run(args: argparse.Namespace) -> int:
 
     keep_freed_memory()
     logging.getLogger("magicmirror").setLevel(logging.DEBUG if args.verbose else logging.INFO)
-    names = ("host", "port", "profile", "memory", "quantisation", *SPEED_ARGUMENTS)
-    given = {name: getattr(args, name) for name in names if getattr(args, name) is not None}
-    settings = replace(Settings.from_environment(), **given)
+    given = {name: getattr(args, name) for name in ("host", "port") if getattr(args, name) is not None}
+    settings = with_model_arguments(replace(Settings.from_environment(), **given), args)
     engine = LocalEngine.from_settings(settings)
     serve(build_app(engine, settings), engine, settings)
     return 0

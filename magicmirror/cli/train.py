@@ -2,7 +2,7 @@
 
 python -m magicmirror train joint --data shards/ --start runs/tower/pipeline --output runs/joint
 accelerate launch -m magicmirror train cogvideox_5b_stage1 --data shards/ --start CogVideoX-5b/ \
-    --face-encoder photomaker-v2.bin --output runs/stage1
+    --identity-encoder photomaker-v2.bin --output runs/stage1
 """
 
 from __future__ import annotations
@@ -37,7 +37,7 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
     start.add_argument("--start", metavar="DIR", help="saved pipeline; for CogVideoX-5B the stock folder or hub id")
     start.add_argument("--vae", type=Path, metavar="DIR", help="trained VAE for new networks, or for the recipe vae")
     start.add_argument("--tokenizer", type=Path, metavar="DIR", help="tokenizer for new networks")
-    start.add_argument("--face-encoder", metavar="PATH", help="PhotoMaker-V2's file, its folder or hub id")
+    start.add_argument("--identity-encoder", metavar="PATH", help="PhotoMaker-V2's file, its folder or hub id")
     start.add_argument("--adapter", metavar="DIR", help="adapter of stage 1, for stage 2 of CogVideoX-5B")
     start.add_argument("--portraits", type=Path, metavar="DIR", help="pictures of the manifest, for the recipe vae")
     start.add_argument("--allow-incomplete", action="store_true", help="train on the shards that are there already")
@@ -92,7 +92,7 @@ def run(args: argparse.Namespace) -> int:
     from magicmirror.training.run import dry_run, train
     from magicmirror.training.start import StartPaths, load_start, load_vae_start
 
-    paths = StartPaths(args.start, args.vae, args.tokenizer, args.face_encoder, args.adapter)
+    paths = StartPaths(args.start, args.vae, args.tokenizer, args.identity_encoder, args.adapter)
     _hide_progress_bars()
     networks = load_vae_start(recipe, paths) if recipe.objective == "vae" else load_start(recipe, paths)
     if args.dry_run:

@@ -58,12 +58,12 @@ def load_pipeline(
     dtype = getattr(torch, profile.dtype_name(target.type))
     check_speed(speed or SpeedOptions(), target, dtype)
     base = split_source(profile.base)
-    if profile.face_encoder is None and isinstance(base, Path) and not (base / INDEX_FILE).is_file():
+    if profile.identity_encoder is None and isinstance(base, Path) and not (base / INDEX_FILE).is_file():
         raise WeightsError(
             f'The weights of "{profile.name}" are not at {profile.base}.',
-            "Give the folder of a saved MagicMirrorPipeline in MAGICMIRROR_MODEL_PATH.",
+            "Give the folder of a saved MagicMirrorPipeline with --model-path or MAGICMIRROR_MODEL_PATH.",
         )
-    if adapter is None and profile.face_encoder is not None and not _brings_adapter(profile.base):
+    if adapter is None and profile.identity_encoder is not None and not _brings_adapter(profile.base):
         raise WeightsError(
             f'The profile "{profile.name}" needs adapter weights, and none were given: without them the '
             "video would show somebody else.",
@@ -73,7 +73,7 @@ def load_pipeline(
     pipeline = MagicMirrorPipeline.from_pretrained(
         profile.base,
         adapter=adapter,
-        identity_encoder=profile.face_encoder or PHOTOMAKER,
+        identity_encoder=profile.identity_encoder or PHOTOMAKER,
         preset=model_preset(profile.preset),
         dtype=dtype,
     )

@@ -29,7 +29,7 @@ class Profile:
     Args:
         name: As users write it.
         preset: Of ``magicmirror.models.presets``.
-        base: Folder or hub id: a saved ``MagicMirrorPipeline``, or a stock CogVideoX that ``face_encoder`` and an
+        base: Folder or hub id: a saved ``MagicMirrorPipeline``, or a stock CogVideoX that ``identity_encoder`` and an
             adapter are put on.
         shape: Default video; the largest too, but for ``max_frames``.
         sizes_px: (height, width) pairs that the model was trained at; others give garbled pictures.
@@ -40,7 +40,7 @@ class Profile:
         scheduler: Default.
         use_dynamic_cfg: Whether the guidance grows over the schedule.
         negative_prompt: Used where the request has none.
-        face_encoder: Hub id, folder or file with PhotoMaker-V2's encoder, for a stock ``base``.
+        identity_encoder: Hub id, folder or file with PhotoMaker-V2's encoder, for a stock ``base``.
         adapter: Folder or hub id; ``None`` where ``base`` contains it or the user must give one.
         cpu_dtype: Of all networks on a CPU or MPS.
         gpu_dtype: Of all networks on a CUDA device.
@@ -61,7 +61,7 @@ class Profile:
     scheduler: SchedulerName
     use_dynamic_cfg: bool = False
     negative_prompt: str = ""
-    face_encoder: str | None = None
+    identity_encoder: str | None = None
     adapter: str | None = None
     cpu_dtype: Literal["float32", "bfloat16"] = "float32"
     gpu_dtype: Literal["float32", "bfloat16"] = "bfloat16"
@@ -74,7 +74,8 @@ class Profile:
         return replace(
             self,
             base=str(settings.model_path) if settings.model_path is not None else self.base,
-            adapter=settings.adapter if settings.adapter is not None else self.adapter,
+            adapter=settings.adapter or self.adapter,
+            identity_encoder=settings.identity_encoder or self.identity_encoder,
         )
 
     def dtype_name(self, device_type: str) -> str:
@@ -147,7 +148,7 @@ _COGVIDEOX_5B = Profile(
     guidance_scale=6.0,
     scheduler="dpm",
     use_dynamic_cfg=True,
-    face_encoder="TencentARC/PhotoMaker-V2",
+    identity_encoder="TencentARC/PhotoMaker-V2",
     cpu_dtype="bfloat16",
     vae_tiling=True,
 )

@@ -8,8 +8,8 @@ tower joint base  a saved pipeline, or new networks around a trained VAE      ``
 stage1_images     a saved pipeline: of ``base``, or of ``tower`` at least     ``start``
 likeness          a saved pipeline: of ``joint``                              ``start``
 stage2_videos     a saved pipeline whose adapter stage 1 has trained          ``start``
-cogvideox_5b_...  a stock CogVideoX and PhotoMaker-V2's encoder; for stage 2  ``start``, ``face_encoder``; for stage 2
-                  also the adapter of stage 1                                 ``adapter``
+cogvideox_5b_...  a stock CogVideoX and PhotoMaker-V2's encoder; for stage 2  ``start``, ``identity_encoder``;
+                  also the adapter of stage 1                                 for stage 2 ``adapter``
 ================  ==========================================================  ============================
 """
 
@@ -41,14 +41,14 @@ class StartPaths:
         start: Saved pipeline, or for the recipes of CogVideoX-5B a stock pipeline's folder or hub id.
         vae: Trained VAE in diffusers layout.
         tokenizer: Of new networks.
-        face_encoder: PhotoMaker-V2's file, its folder or hub id.
+        identity_encoder: PhotoMaker-V2's file, its folder or hub id.
         adapter: Folder or hub id of an adapter.
     """
 
     start: str | None = None
     vae: Path | None = None
     tokenizer: Path | None = None
-    face_encoder: str | None = None
+    identity_encoder: str | None = None
     adapter: str | None = None
 
 
@@ -57,8 +57,8 @@ _TAKEN: dict[Start, tuple[str, ...]] = {
     "networks": ("start", "vae", "tokenizer"),
     "pipeline": ("start",),
     "stage1": ("start",),
-    "cogvideox": ("start", "face_encoder"),
-    "cogvideox_stage1": ("start", "face_encoder", "adapter"),
+    "cogvideox": ("start", "identity_encoder"),
+    "cogvideox_stage1": ("start", "identity_encoder", "adapter"),
 }
 
 
@@ -139,9 +139,9 @@ def load_vae_start(recipe: Recipe, paths: StartPaths) -> AutoencoderKLCogVideoX:
 
 def _around_stock(recipe: Recipe, paths: StartPaths, find_preset: Callable[[str], ModelPreset]) -> MagicMirrorPipeline:
     """Stock CogVideoX with a fresh adapter, or with that of stage 1."""
-    assert paths.start is not None and paths.face_encoder is not None
+    assert paths.start is not None and paths.identity_encoder is not None
     dtype = torch.bfloat16 if recipe.config.mixed_precision == "bf16" else torch.float32
-    base, encoder = pipeline_folder(paths.start), identity_encoder_path(paths.face_encoder)
+    base, encoder = pipeline_folder(paths.start), identity_encoder_path(paths.identity_encoder)
     preset, cache = find_preset(recipe.config.preset), HubOptions().own_cache
     # The adapter's first weights come from torch's global generator.
     with torch.random.fork_rng():

@@ -45,7 +45,7 @@ def copying_network(monkeypatch):
         decode_dtype=None,
         scheduler=object(),
     )
-    monkeypatch.setattr(loading, "load_pipeline", lambda profile, device, adapter, memory, speed: pipeline)
+    monkeypatch.setattr(loading, "load_pipeline", lambda profile, device, memory, speed: pipeline)
     monkeypatch.setattr(loading, "generate", generate)
     return requests
 

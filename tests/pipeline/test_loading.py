@@ -170,7 +170,7 @@ def tiny_preset(monkeypatch):
 @pytest.mark.usefixtures("tiny_preset")
 def test_full_size_pipeline_is_put_together_from_published_parts(published, reference):
     root, pipeline = published
-    profile = tiny("cogvideox-5b", root / "base", face_encoder=str(root), cpu_dtype="float32", vae_tiling=False)
+    profile = tiny("cogvideox-5b", root / "base", identity_encoder=str(root), cpu_dtype="float32", vae_tiling=False)
     assembled = load_pipeline(profile, "cpu", adapter=str(root / "adapter"))
     assert isinstance(assembled.scheduler, CogVideoXDPMScheduler)
     assert assembled.provenance["base"] == "local:base"
@@ -195,14 +195,14 @@ def test_incomplete_base_and_wrong_encoder_are_refused(published, tmp_path):
     root, _ = published
     adapter = str(root / "adapter")
     with pytest.raises(WeightsError, match=r"no model_index\.json"):
-        load_pipeline(tiny("cogvideox-5b", tmp_path, face_encoder=str(root)), "cpu", adapter)
+        load_pipeline(tiny("cogvideox-5b", tmp_path, identity_encoder=str(root)), "cpu", adapter)
     (tmp_path / "model_index.json").write_text('{"_class_name": "CogVideoXPipeline"}')
     with pytest.raises(WeightsError, match="no folder tokenizer"):
-        load_pipeline(tiny("cogvideox-5b", tmp_path, face_encoder=str(root)), "cpu", adapter)
+        load_pipeline(tiny("cogvideox-5b", tmp_path, identity_encoder=str(root)), "cpu", adapter)
     with pytest.raises(WeightsError, match=r"photomaker-v2\.bin"):
-        load_pipeline(tiny("cogvideox-5b", root / "base", face_encoder=str(tmp_path)), "cpu", adapter)
+        load_pipeline(tiny("cogvideox-5b", root / "base", identity_encoder=str(tmp_path)), "cpu", adapter)
     with pytest.raises(WeightsError, match="holds no adapter"):
-        load_pipeline(tiny("cogvideox-5b", root / "base", face_encoder=str(root)), "cpu", str(tmp_path / "none"))
+        load_pipeline(tiny("cogvideox-5b", root / "base", identity_encoder=str(root)), "cpu", str(tmp_path / "none"))
 
 
 def test_encoder_of_another_size_is_refused(published):

@@ -98,9 +98,9 @@ def test_unknown_profile_names_the_known():
 
 
 def test_settings_replace_weights():
-    settings = Settings(model_path=Path("elsewhere"), adapter="me/adapter")
+    settings = Settings(model_path=Path("elsewhere"), adapter="me/adapter", identity_encoder="encoder.bin")
     profile = find_profile("preview", settings)
-    assert (profile.base, profile.adapter) == ("elsewhere", "me/adapter")
+    assert (profile.base, profile.adapter, profile.identity_encoder) == ("elsewhere", "me/adapter", "encoder.bin")
     assert find_profile("preview", Settings()) == find_profile("preview")
     assert Path(find_profile("preview").base) == bundled_model("preview")
     assert bundled_model("preview").parts[-3:] == ("assets", "models", "preview")

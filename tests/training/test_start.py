@@ -69,7 +69,7 @@ def published(tmp_path_factory):
     state = {f"vision_model.{name}": value for name, value in tower.items()}
     state |= {f"qformer_perceiver.{name}": value for name, value in pipeline.identity_perceiver.state_dict().items()}
     torch.save({"id_encoder": state}, root / "photomaker-v2.bin")
-    return StartPaths(start=str(root / "cogvideox"), face_encoder=str(root)), pipeline
+    return StartPaths(start=str(root / "cogvideox"), identity_encoder=str(root)), pipeline
 
 
 def load(recipe, paths):
@@ -99,11 +99,11 @@ A, B, C = Path("vae"), Path("tokenizer"), "pipeline"
         (("stage1_images", "stage2_videos", "likeness"), StartPaths(start=C), None),
         (("stage1_images", "stage2_videos", "likeness"), StartPaths(), "needs --start"),
         (("stage1_images", "likeness"), StartPaths(vae=A, tokenizer=B), "no use for --tokenizer, --vae"),
-        (("cogvideox_5b_stage1",), StartPaths(start=C, face_encoder=C), None),
-        (("cogvideox_5b_stage1",), StartPaths(start=C), "needs --face-encoder"),
-        (("cogvideox_5b_stage1",), StartPaths(start=C, face_encoder=C, adapter=C), "no use for --adapter"),
-        (("cogvideox_5b_stage2",), StartPaths(start=C, face_encoder=C), "needs --adapter.*adapter of stage 1"),
-        (("cogvideox_5b_stage2",), StartPaths(start=C, face_encoder=C, adapter=C), None),
+        (("cogvideox_5b_stage1",), StartPaths(start=C, identity_encoder=C), None),
+        (("cogvideox_5b_stage1",), StartPaths(start=C), "needs --identity-encoder"),
+        (("cogvideox_5b_stage1",), StartPaths(start=C, identity_encoder=C, adapter=C), "no use for --adapter"),
+        (("cogvideox_5b_stage2",), StartPaths(start=C, identity_encoder=C), "needs --adapter.*adapter of stage 1"),
+        (("cogvideox_5b_stage2",), StartPaths(start=C, identity_encoder=C, adapter=C), None),
     ],
 )
 def test_which_recipe_takes_what(names, paths, refusal):
