@@ -9,6 +9,7 @@ import shutil
 import socket
 import subprocess
 import sys
+import tempfile
 import time
 import urllib.error
 import urllib.request
@@ -19,6 +20,9 @@ import pytest
 
 # The suite must pass without a network, and must never wait for one.
 os.environ.setdefault("HF_HUB_OFFLINE", "1")
+# Nor may it write into the cache of whoever runs it.
+_hub_home = tempfile.TemporaryDirectory(prefix="magicmirror-tests-")
+os.environ["HF_HOME"] = _hub_home.name
 os.environ.setdefault("GRADIO_ANALYTICS_ENABLED", "False")
 
 ROOT = Path(__file__).resolve().parents[1]

@@ -8,41 +8,19 @@ import torch
 from diffusers import CogVideoXDDIMScheduler, CogVideoXDPMScheduler
 
 from magicmirror.errors import JobCancelled, WeightsError
-from magicmirror.models.presets import ModelPreset
 from magicmirror.pipeline import loading
 from magicmirror.pipeline.identity_encoder import load_identity_encoder
 from magicmirror.pipeline.loading import generate, load_pipeline, set_scheduler
 from magicmirror.pipeline.profiles import find_profile
 from magicmirror.pipeline.sources import adapter_path, folder_hash
 from magicmirror.types import GenerationRequest, VideoShape
-
-TINY = ModelPreset(
-    transformer={
-        "identity_dim": 20,
-        "num_face_tokens": 4,
-        "identity_proj_dim": 8,
-        "can_hidden_dim": 8,
-        "num_layers": 3,
-    },
-    identity_perceiver={"embedding_dim": 12, "patch_dim": 16, "token_dim": 20, "depth": 1, "head_dim": 10},
-    face_perceiver={"patch_dim": 16, "dim": 16, "output_dim": 32, "num_queries": 4, "depth": 1, "head_dim": 8},
-    identity_fusion={"identity_dim": 20, "text_dim": 16, "hidden_dim": 24},
-    image_encoder={
-        "hidden_size": 16,
-        "intermediate_size": 32,
-        "num_hidden_layers": 3,
-        "num_attention_heads": 2,
-        "image_size": 16,
-        "patch_size": 8,
-        "hidden_act": "quick_gelu",
-    },
-    text_encoder={},
-    vae={},
-)
+from tests.tiny_published import TINY, publish, same_weights
 
 
 def tiny(profile_name, base, **changes):
-    """A profile of the tiny components."""
+    """A profile of the tiny components; the encoder of published parts lies beside their base."""
+    if profile_name != "preview":
+        changes.setdefault("identity_encoder", str(base.parent / "photomaker"))
     return replace(
         find_profile(profile_name),
         base=str(base),
@@ -144,21 +122,11 @@ def test_full_profile_refuses_without_adapter():
 
 
 @pytest.fixture(scope="module")
-def published(make_pipeline, stock_of, tmp_path_factory):
-    """A tiny stock CogVideoX, a tiny PhotoMaker-V2 file, and an adapter: what a full-size run is put together from."""
+def published(make_pipeline, tmp_path_factory):
+    """Folder of what a full-size run is put together from, and the pipeline whose parts these are."""
     root = tmp_path_factory.mktemp("published")
     pipeline = make_pipeline()
-    stock_of(pipeline).save_pretrained(root / "base")
-    pipeline.save_adapter(root / "adapter")
-    tower = {name.removeprefix("vision_model."): value for name, value in pipeline.image_encoder.state_dict().items()}
-    state = {
-        **{f"vision_model.{name}": value for name, value in tower.items()},
-        "vision_model.embeddings.position_ids": torch.arange(5)[None],
-        **{f"qformer_perceiver.{name}": value for name, value in pipeline.identity_perceiver.state_dict().items()},
-        "visual_projection.weight": torch.zeros(2, 2),
-        "fuse_module.mlp1.weight": torch.zeros(2, 2),
-    }
-    torch.save({"id_encoder": state, "lora_weights": {}}, root / "photomaker-v2.bin")
+    publish(root, pipeline)
     return root, pipeline
 
 
@@ -170,17 +138,13 @@ def tiny_preset(monkeypatch):
 @pytest.mark.usefixtures("tiny_preset")
 def test_full_size_pipeline_is_put_together_from_published_parts(published, reference):
     root, pipeline = published
-    profile = tiny("cogvideox-5b", root / "base", identity_encoder=str(root), cpu_dtype="float32", vae_tiling=False)
+    profile = tiny("cogvideox-5b", root / "base", cpu_dtype="float32", vae_tiling=False)
     assembled = load_pipeline(profile, "cpu", adapter=str(root / "adapter"))
     assert isinstance(assembled.scheduler, CogVideoXDPMScheduler)
     assert assembled.provenance["base"] == "local:base"
     assert assembled.provenance["adapter"] == folder_hash(root / "adapter")
-    for name, part in pipeline.components.items():
-        if isinstance(part, torch.nn.Module):
-            state, found = part.state_dict(), assembled.components[name].state_dict()
-            assert state.keys() == found.keys(), name
-            assert all(torch.equal(state[key], found[key]) for key in state), name
-            assert not assembled.components[name].training
+    assert same_weights(pipeline, assembled)
+    assert not any(part.training for part in assembled.components.values() if isinstance(part, torch.nn.Module))
     video = generate(
         assembled,
         profile,
@@ -195,20 +159,20 @@ def test_incomplete_base_and_wrong_encoder_are_refused(published, tmp_path):
     root, _ = published
     adapter = str(root / "adapter")
     with pytest.raises(WeightsError, match=r"no model_index\.json"):
-        load_pipeline(tiny("cogvideox-5b", tmp_path, identity_encoder=str(root)), "cpu", adapter)
+        load_pipeline(tiny("cogvideox-5b", tmp_path), "cpu", adapter)
     (tmp_path / "model_index.json").write_text('{"_class_name": "CogVideoXPipeline"}')
     with pytest.raises(WeightsError, match="no folder tokenizer"):
-        load_pipeline(tiny("cogvideox-5b", tmp_path, identity_encoder=str(root)), "cpu", adapter)
+        load_pipeline(tiny("cogvideox-5b", tmp_path), "cpu", adapter)
     with pytest.raises(WeightsError, match=r"photomaker-v2\.bin"):
         load_pipeline(tiny("cogvideox-5b", root / "base", identity_encoder=str(tmp_path)), "cpu", adapter)
     with pytest.raises(WeightsError, match="holds no adapter"):
-        load_pipeline(tiny("cogvideox-5b", root / "base", identity_encoder=str(root)), "cpu", str(tmp_path / "none"))
+        load_pipeline(tiny("cogvideox-5b", root / "base"), "cpu", str(tmp_path / "none"))
 
 
 def test_encoder_of_another_size_is_refused(published):
     wider = replace(TINY, identity_perceiver={**TINY.identity_perceiver, "token_dim": 40})
     with pytest.raises(WeightsError, match="does not fit IdentityPerceiver"):
-        load_identity_encoder(published[0] / "photomaker-v2.bin", wider)
+        load_identity_encoder(published[0] / "photomaker/photomaker-v2.bin", wider)
 
 
 def test_adapter_on_a_saved_pipeline(saved, published, make_pipeline, tmp_path):

@@ -13,7 +13,8 @@ from magicmirror.training.build import build_trainer
 from magicmirror.training.recipes import RECIPES, find_recipe
 from magicmirror.training.run import train
 from magicmirror.training.start import StartPaths, check_start, load_start, load_vae_start
-from tests.tiny_pipeline import EMBEDDING, FACES, IDENTITY, PATCHES, TEXT, WIDTH, build_pipeline, build_stock
+from tests.tiny_pipeline import EMBEDDING, FACES, IDENTITY, PATCHES, TEXT, WIDTH, build_pipeline
+from tests.tiny_published import publish
 from tests.tiny_training import build_trainable
 
 SMALL = {"image_batch": 4, "clip_batch": 2, "micro_batch": 0, "max_steps": 2, "warmup_steps": 1, "learning_rate": 1e-3}
@@ -64,12 +65,8 @@ def published(tmp_path_factory):
     """A stock CogVideoX in diffusers' layout and a file like PhotoMaker-V2's."""
     root = tmp_path_factory.mktemp("published")
     pipeline = build_pipeline(image_size=32, embedding_size=128)
-    build_stock(pipeline).save_pretrained(root / "cogvideox")
-    tower = {name.removeprefix("vision_model."): value for name, value in pipeline.image_encoder.state_dict().items()}
-    state = {f"vision_model.{name}": value for name, value in tower.items()}
-    state |= {f"qformer_perceiver.{name}": value for name, value in pipeline.identity_perceiver.state_dict().items()}
-    torch.save({"id_encoder": state}, root / "photomaker-v2.bin")
-    return StartPaths(start=str(root / "cogvideox"), identity_encoder=str(root)), pipeline
+    base, encoder, _ = publish(root, pipeline)
+    return StartPaths(start=str(base), identity_encoder=str(encoder)), pipeline
 
 
 def load(recipe, paths):
