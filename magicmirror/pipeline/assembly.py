@@ -77,7 +77,8 @@ def assemble(
     def stock_with_adapter(folder: Path, **kwargs: Any) -> MagicMirrorTransformer3DModel:
         stock = CogVideoXTransformer3DModel.from_pretrained(folder, torch_dtype=dtype, **kwargs)
         settings = {key: value for key, value in preset.transformer.items() if key in ADAPTER_SETTINGS}
-        return MagicMirrorTransformer3DModel.from_base(stock, **settings).eval()
+        transformer: MagicMirrorTransformer3DModel = MagicMirrorTransformer3DModel.from_base(stock, **settings).eval()
+        return transformer
 
     components = {
         "tokenizer": load("tokenizer", T5Tokenizer.from_pretrained),

@@ -24,7 +24,7 @@ from pathlib import Path
 from typing import Any
 
 from huggingface_hub import constants, get_cached_repo_tree, snapshot_download
-from huggingface_hub.errors import (
+from huggingface_hub.errors import (  # type: ignore[attr-defined] # HTTPError is its HTTP client's
     CachedRepoTreeNotFoundError,
     DisabledRepoError,
     EntryNotFoundError,
@@ -36,7 +36,7 @@ from huggingface_hub.errors import (
     RevisionNotFoundError,
     XetDownloadError,
 )
-from huggingface_hub.utils import tqdm
+from huggingface_hub.utils.tqdm import tqdm
 
 from magicmirror.errors import WeightsError
 from magicmirror.media import complete_file
@@ -87,10 +87,10 @@ class DownloadBar(tqdm):
         if not shown:
             kwargs["disable"] = True
         kwargs.pop("bar_format", None)
-        super().__init__(*args, **kwargs, leave=False)
+        super().__init__(*args, **kwargs, leave=False)  # type: ignore[no-untyped-call]
         self.set_description()
 
-    def set_description(self, _desc: str | None = None, refresh: bool = True) -> None:
+    def set_description(self, _desc: str | None = None, refresh: bool | None = True) -> None:
         """Keep the repository's name, whatever the hub calls what it does."""
         super().set_description(f"Downloading {self.repository}", refresh)
 

@@ -193,6 +193,6 @@ def _stop_if(should_stop: Callable[[], bool] | None) -> None:
 def _brings_adapter(base: str) -> bool:
     """Whether a base is known to be a saved pipeline; one that cannot be reached is not."""
     try:
-        return pipeline_class(base) == MagicMirrorPipeline.__name__
+        return pipeline_class(base) == str(MagicMirrorPipeline.__name__)
     except WeightsError:
         return False

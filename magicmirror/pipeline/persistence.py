@@ -118,9 +118,8 @@ class PersistentPipeline(DiffusionPipeline, CogVideoXLoraLoaderMixin):  # type: 
                 encoder = identity_encoder_path(os.fspath(identity_encoder), options)
                 folder = pipeline_folder(source, revision, variant, options)
                 sizes = model_preset(preset) if isinstance(preset, str) else preset
-                dtype = kwargs.pop("dtype")
-                given = {"variant": variant, "cache": options.own_cache, "given": kwargs}
-                pipeline = cls(**assemble(folder, encoder, sizes, dtype, **given))
+                dtype, cache = kwargs.pop("dtype"), options.own_cache
+                pipeline = cls(**assemble(folder, encoder, sizes, dtype, variant=variant, cache=cache, given=kwargs))
                 pipeline.provenance = {"base": origin(source, folder)}
             else:
                 folder = pipeline_folder(source, revision, variant, options)
