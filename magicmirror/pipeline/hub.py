@@ -3,7 +3,7 @@
 ::
 
     fetch ──> the file that says what a repository holds ──> names of the files that are needed
-          ──> free space ──> download with one bar, going on where an earlier one stopped ──> checksums
+          ──> free space ──> download with one bar, of files that an earlier one did not complete ──> checksums
 
 Transport, resuming, locks and the cache's layout are ``huggingface_hub``'s. Ours is to say what went wrong and what to
 do, and to leave a cache behind that the next call can use.
@@ -109,7 +109,7 @@ def fetch(repository: str, revision: str | None, first: str, select: Select, opt
         Folder of the revision in the cache; its name is the commit.
 
     Raises:
-        WeightsError: If it cannot be had; says why and what to do. What has arrived stays.
+        WeightsError: If it cannot be had; says why and what to do. Files that are complete stay.
     """
     folder = _snapshot(repository, revision, [first], options)
     if not (folder / first).is_file():
@@ -180,7 +180,7 @@ def _explained(error: Exception, repository: str, revision: str | None, options:
     if number == errno.ENOSPC:
         return WeightsError(
             f"The disk of {options.cache} is full; {named} is not complete.",
-            "Free space or set HF_HOME to a larger disk, and run it again: it goes on where it stopped.",
+            "Free space or set HF_HOME to a larger disk, and run it again: complete files are kept.",
         )
     if number in (errno.EROFS, errno.EACCES, errno.EPERM):
         return WeightsError(
@@ -194,7 +194,7 @@ def _explained(error: Exception, repository: str, revision: str | None, options:
         )
     return WeightsError(
         f"The download of {named} was interrupted: {_first_line(error)}.",
-        "Run it again: what has arrived is kept, and it goes on from there.",
+        "Run it again: complete files are kept.",
     )
 
 
@@ -227,7 +227,7 @@ def _verify(repository: str, folder: Path, names: Sequence[str], options: HubOpt
     """
     record = options.own_cache / "verified.json"
     known = _read_record(record)
-    seen = dict(known)
+    seen, damaged = dict(known), []
     for name in names:
         path = folder / name
         if not path.is_symlink():
@@ -236,18 +236,21 @@ def _verify(repository: str, folder: Path, names: Sequence[str], options: HubOpt
         state = [blob.stat().st_size, blob.stat().st_mtime_ns]
         if known.get(str(blob)) == state:
             continue
-        if not _has_checksum(blob):
+        if _has_checksum(blob):
+            seen[str(blob)] = state
+        else:
             _forget(path, blob)
-            raise WeightsError(
-                f"{name} of {repository} is damaged in the cache: its content does not match its checksum.",
-                "It was removed; run it again to download that file anew.",
-            )
-        seen[str(blob)] = state
+            damaged.append(name)
     if seen != known:
         with suppress(OSError, WeightsError):  # a cache that cannot be written to is verified anew every time
             record.parent.mkdir(parents=True, exist_ok=True)
             with complete_file(record, WeightsError) as partial:
                 partial.write_text(json.dumps(seen), encoding="utf-8")
+    if damaged:
+        raise WeightsError(
+            f"{repository} is damaged in the cache: {', '.join(damaged)} does not match its checksum.",
+            "The damaged part was removed; run it again to download that anew.",
+        )
 
 
 def _read_record(path: Path) -> dict[str, list[int]]:

@@ -1,0 +1,214 @@
+"""Weights from a hub: downloaded once, and every way in which that fails ends in one message and a usable cache."""
+
+import json
+import os
+import shutil
+import subprocess
+import sys
+import time
+
+import pytest
+from huggingface_hub import constants
+
+from magicmirror.errors import WeightsError
+from magicmirror.pipeline import hub as own_hub
+from magicmirror.pipeline.pipeline import MagicMirrorPipeline
+from tests.tiny_hub import TinyHub
+from tests.tiny_pipeline import build_pipeline
+from tests.tiny_published import TINY, publish, same_weights
+
+SHARD = "transformer/diffusion_pytorch_model.safetensors"
+
+
+@pytest.fixture(scope="module")
+def parts(tmp_path_factory):
+    """A root with the repositories me/base, me/photomaker and me/adapter, and the pipeline whose parts these are."""
+    root = tmp_path_factory.mktemp("hub")
+    pipeline = build_pipeline()
+    publish(root / "me", pipeline)
+    (root / "me/base/README.md").write_text("Nobody needs this.")
+    (root / "me/base/transformer/diffusion_pytorch_model.fp16.safetensors").write_bytes(b"nor this")
+    return root, pipeline
+
+
+@pytest.fixture
+def hub(parts, tmp_path, monkeypatch):
+    """The hub, with a cache of its own and no patience."""
+    root = shutil.copytree(parts[0], tmp_path / "hub")
+    hub = TinyHub(root)
+    monkeypatch.setattr(constants, "ENDPOINT", hub.url)
+    monkeypatch.setattr(constants, "HUGGINGFACE_CO_URL_TEMPLATE", hub.url + "/{repo_id}/resolve/{revision}/{filename}")
+    monkeypatch.setattr(constants, "HF_HUB_OFFLINE", False)
+    monkeypatch.setattr(constants, "HF_HUB_CACHE", str(tmp_path / "home/hub"))
+    monkeypatch.setattr(time, "sleep", lambda _: None)
+    yield hub
+    hub.stop()
+
+
+def load(base="me/base", adapter="me/adapter", **changes):
+    options = {"adapter": adapter, "identity_encoder": "me/photomaker", "preset": TINY, **changes}
+    return MagicMirrorPipeline.from_pretrained(base, **options)
+
+
+def files_of(folder):
+    return {path: path.stat().st_mtime_ns for path in folder.rglob("*") if path.is_file()}
+
+
+def test_everything_is_downloaded_once_and_found_without_a_network(hub, parts, tmp_path, capfd, monkeypatch):
+    monkeypatch.setenv("TQDM_POSITION", "-1")  # bars although this is no terminal
+    loaded = load()
+    assert same_weights(loaded, parts[1])
+    commit = hub.files("me/base", "main")[0]
+    assert loaded.provenance["base"] == f"me/base@{commit}"
+    assert hub.downloads(SHARD) == [""] and not hub.downloads("README.md") and not hub.downloads("fp16.safetensors")
+    shown = capfd.readouterr().err
+    assert "Downloading me/base" in shown and "Fetching" not in shown and "Loading" not in shown
+    before = files_of(tmp_path / "home")
+    asked = len(hub.requests)
+    hub.stop()
+    assert same_weights(load(local_files_only=True), parts[1])
+    assert len(hub.requests) == asked and files_of(tmp_path / "home") == before
+    assert same_weights(load(), parts[1])  # nobody said that there is no network
+
+
+def test_a_connection_that_breaks_is_taken_up_where_it_broke(hub, parts, monkeypatch):
+    monkeypatch.setattr(constants, "DOWNLOAD_CHUNK_SIZE", 1000)
+    hub.broken[SHARD] = (5000, 1)
+    assert same_weights(load(), parts[1])
+    assert hub.downloads(SHARD) == ["", "bytes=5000-"]
+
+
+def test_after_a_broken_download_only_the_missing_files_are_fetched(hub, parts, tmp_path):
+    hub.broken[SHARD] = (5000, 100)
+    with pytest.raises(WeightsError, match=r"download of me/base@\w+ was interrupted: .*Run it again: complete files"):
+        load()
+    assert not list((tmp_path / "home").rglob("*.incomplete"))
+    hub.broken.clear()
+    hub.requests.clear()
+    assert same_weights(load(), parts[1])
+    assert hub.downloads(SHARD) == [""]
+    assert not hub.downloads("photomaker-v2.bin") and not hub.downloads("adapter.safetensors")
+
+
+def test_a_corrupted_shard_is_found_removed_and_fetched_again(hub, parts, tmp_path):
+    hub.corrupted |= {SHARD, "vae/config.json"}
+    with pytest.raises(WeightsError, match=rf"damaged in the cache: vae/config\.json, {SHARD} does not match.*removed"):
+        load()
+    hub.corrupted.clear()
+    hub.requests.clear()
+    assert same_weights(load(), parts[1])
+    assert len(hub.downloads(SHARD)) == 1 and len(hub.downloads(".safetensors")) <= 3
+    # A disk that loses bits later: seen as soon as the file changes.
+    (blob,) = {path.resolve() for path in (tmp_path / "home/hub").glob(f"models--me--base/snapshots/*/{SHARD}")}
+    content = bytearray(blob.read_bytes())
+    content[-1] ^= 1
+    blob.write_bytes(content)
+    with pytest.raises(WeightsError, match="is damaged in the cache"):
+        load(local_files_only=True)
+    with pytest.raises(WeightsError, match=r"is not completely in the cache .* downloads are switched off"):
+        load(local_files_only=True)
+    assert same_weights(load(), parts[1])
+
+
+def test_a_wrong_adapter_is_refused_before_the_base_is_fetched(hub, parts, tmp_path):
+    description = hub.root / "me/adapter/magicmirror_adapter.json"
+    wrong = {**json.loads(description.read_text()), "version": 99}
+    description.write_text(json.dumps(wrong))
+    with pytest.raises(WeightsError, match="99"):
+        load()
+    assert not hub.downloads(".safetensors") or not hub.downloads(SHARD)
+    shutil.copytree(parts[0] / "me/adapter", hub.root / "me/adapter", dirs_exist_ok=True)
+    other = json.loads(description.read_text())
+    other["transformer"]["num_layers"] = 42
+    description.write_text(json.dumps(other))
+    with pytest.raises(WeightsError, match=r"made for another transformer: num_layers is 42, expected 3"):
+        load()
+    assert same_weights(load(adapter=str(parts[0] / "me/adapter")), parts[1])
+
+
+def test_revisions_of_base_and_adapter(hub, parts, tmp_path):
+    other = build_pipeline(seed=5)
+    publish(tmp_path / "v2", other)
+    hub.revisions = {"me/base": {"v2": tmp_path / "v2/base"}, "me/adapter": {"v2": tmp_path / "v2/adapter"}}
+    shutil.copytree(tmp_path / "v2/photomaker", hub.root / "me/other")
+    loaded = load("me/base@v2", "me/adapter@v2", identity_encoder="me/other")
+    assert same_weights(loaded, other)
+    assert same_weights(load(adapter="me/adapter@v2", identity_encoder="me/other", revision="v2"), other)
+    commit = loaded.provenance["base"].partition("@")[2]
+    assert same_weights(load(f"me/base@{commit}", "me/adapter@v2", identity_encoder="me/other"), other)
+    with pytest.raises(WeightsError, match="me/base has no revision v3"):
+        load("me/base@v3")
+
+
+@pytest.mark.parametrize(
+    ("arguments", "reason"),
+    [
+        ({"base": "me/nobody"}, "me/nobody is no folder here, and the hub knows no such repository"),
+        ({"adapter": "me/nobody"}, "me/nobody is no folder here"),
+        ({"base": "me/adapter"}, r"me/adapter has no model_index\.json"),
+        ({"adapter": "me/base"}, r"me/base has no magicmirror_adapter\.json"),
+        ({"identity_encoder": "me/adapter"}, r"me/adapter has no photomaker-v2\.bin"),
+        ({"base": "me/gated"}, r"me/gated asks everybody to accept its terms.*hf auth login"),
+        ({"base": "../x/y"}, "is not a saved pipeline"),
+    ],
+)
+def test_what_is_not_there(hub, arguments, reason):
+    shutil.copytree(hub.root / "me/base", hub.root / "me/gated")
+    hub.gated.add("me/gated")
+    with pytest.raises(WeightsError, match=reason):
+        load(**arguments)
+
+
+def test_no_network(hub, parts, monkeypatch):
+    hub.stop()
+    with pytest.raises(WeightsError, match=r"me/base is not completely in the cache .* hub cannot be reached.*folder"):
+        load()
+    monkeypatch.setattr(constants, "HF_HUB_OFFLINE", True)
+    with pytest.raises(WeightsError, match=r"me/base is not completely in the cache .* downloads are switched off"):
+        load()
+
+
+def test_too_little_space_is_said_before_the_download(hub, parts, monkeypatch):
+    usage = shutil.disk_usage("/")
+    with monkeypatch.context() as small:
+        small.setattr(own_hub.shutil, "disk_usage", lambda _: usage._replace(free=own_hub._SPARE_BYTES + 1000))
+        with pytest.raises(WeightsError, match=r"me/adapter needs 0\.0 GB more .* GB are free.*HF_HOME"):
+            load()
+    assert not hub.downloads(".safetensors")
+    assert same_weights(load(), parts[1])
+
+
+READ_ONLY = """
+import sys
+from huggingface_hub import constants
+constants.ENDPOINT, *caches = sys.argv[1:]
+constants.HUGGINGFACE_CO_URL_TEMPLATE = constants.ENDPOINT + "/{repo_id}/resolve/{revision}/{filename}"
+from tests.pipeline.test_hub import load
+for cache in caches:
+    try:
+        print("loaded", load(cache_dir=cache).provenance["base"])
+    except Exception as error:
+        print(type(error).__name__, error)
+"""
+
+
+def test_a_cache_that_is_read_only_serves_what_it_has(hub, tmp_path, repository):
+    """A file system of its own, read-only: the superuser may write into any folder."""
+    caches = [tmp_path / "caches" / name for name in ("filled", "empty")]
+    for cache in caches:
+        cache.mkdir(parents=True)
+    load(cache_dir=caches[0])
+    shutil.rmtree(caches[0] / "magicmirror")
+    isolate = ["unshare", "-m"] if os.getuid() == 0 else ["unshare", "-Urm"]
+    mount = 'mount --bind "$0" "$0" && mount -o remount,ro,bind "$0"'
+    where = str(tmp_path / "caches")
+    if not shutil.which("unshare") or subprocess.run([*isolate, "sh", "-c", mount, where]).returncode:
+        pytest.skip("this system allows no mounts of one's own")
+    script = [*isolate, "sh", "-c", f'{mount} && exec "$@"', where, sys.executable, "-c", READ_ONLY, hub.url]
+    clean = {**os.environ, "PYTHONPATH": str(repository), "HF_HUB_OFFLINE": "0"}
+    done = subprocess.run([*script, *map(str, caches)], capture_output=True, text=True, env=clean, check=False)
+    filled, empty = done.stdout.splitlines()
+    assert filled.startswith("loaded me/base@"), done.stdout + done.stderr
+    assert "cannot be kept" in done.stderr and "Traceback" not in done.stderr
+    assert empty.startswith("WeightsError me/base is not in the cache"), done.stdout + done.stderr
+    assert "nothing can be written there" in empty and "Set HF_HOME" in empty
