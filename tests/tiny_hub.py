@@ -1,13 +1,20 @@
-"""A hub on this machine: the part of the Hugging Face Hub's HTTP interface that downloads take."""
+"""A hub on this machine: the part of the Hugging Face Hub's HTTP interface that downloads and small uploads take."""
 
 from __future__ import annotations
 
 import hashlib
 import json
+import socket
 import threading
+import time
+from base64 import b64decode
+from contextlib import suppress
 from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
 from pathlib import Path
 from urllib.parse import unquote, urlsplit
+
+import pytest
+from huggingface_hub import constants
 
 _LARGE = (".safetensors", ".bin", ".model")
 
@@ -17,6 +24,7 @@ class TinyHub:
 
     Attributes:
         requests: (method, path, Range header) of every request.
+        writers: Tokens that may write.
         revisions: Branch or tag -> folder in place of the repository's own, by repository.
         gated: Repositories that answer nobody.
         broken: End of a file's path -> bytes after which its connections break, and how many of them do.
@@ -24,9 +32,10 @@ class TinyHub:
     """
 
     def __init__(self, root: Path) -> None:
-        self.root, self.requests = root, []
+        self.root, self.requests, self.connections = root, [], []
         self.revisions: dict[str, dict[str, Path]] = {}
         self.gated: set[str] = set()
+        self.writers: set[str] = set()
         self.broken: dict[str, tuple[int, int]] = {}
         self.corrupted: set[str] = set()
         hub = self
@@ -46,6 +55,9 @@ class TinyHub:
             self._server.shutdown()
             self._thread.join()
             self._server.server_close()
+            for connection in self.connections:  # the kept-alive ones
+                with suppress(OSError):
+                    connection.shutdown(socket.SHUT_RDWR)
 
     def files(self, repository: str, revision: str) -> tuple[str, Path] | None:
         """Commit and folder of a revision."""
@@ -59,9 +71,22 @@ class TinyHub:
         return [span for method, path, span in self.requests if method == "GET" and path.endswith(ending)]
 
 
+def use_hub(hub: TinyHub, monkeypatch: pytest.MonkeyPatch, cache: Path) -> None:
+    """Make the hub's library take this one, with a cache of its own and no patience."""
+    monkeypatch.setattr(constants, "ENDPOINT", hub.url)
+    monkeypatch.setattr(constants, "HUGGINGFACE_CO_URL_TEMPLATE", hub.url + "/{repo_id}/resolve/{revision}/{filename}")
+    monkeypatch.setattr(constants, "HF_HUB_OFFLINE", False)
+    monkeypatch.setattr(constants, "HF_HUB_CACHE", str(cache))
+    monkeypatch.setattr(time, "sleep", lambda _: None)
+
+
 class _Handler(BaseHTTPRequestHandler):
     hub: TinyHub
     protocol_version = "HTTP/1.1"
+
+    def setup(self) -> None:
+        super().setup()
+        self.hub.connections.append(self.connection)
 
     def log_message(self, *_: object) -> None:
         """Nothing on the terminal."""
@@ -71,6 +96,32 @@ class _Handler(BaseHTTPRequestHandler):
 
     def do_GET(self) -> None:
         self._answer()
+
+    def do_POST(self) -> None:
+        path = unquote(urlsplit(self.path).path)
+        body = self.rfile.read(int(self.headers.get("Content-Length", 0)))
+        self.hub.requests.append((self.command, path, ""))
+        parts = path.strip("/").split("/")
+        if self.headers.get("Authorization", "").removeprefix("Bearer ") not in self.hub.writers:
+            self._refuse(401, "")
+        elif path == "/api/repos/create":
+            wanted = json.loads(body)
+            repository = f"{wanted['organization']}/{wanted['name']}"
+            (self.hub.root / repository).mkdir(parents=True, exist_ok=True)
+            self._json({"url": f"{self.hub.url}/{repository}", "private": wanted.get("private")})
+        elif path == "/api/validate-yaml":
+            self._json({"errors": [], "warnings": []})
+        elif parts[4] == "preupload":
+            files = json.loads(body)["files"]
+            self._json({"files": [{"path": e["path"], "uploadMode": "regular", "shouldIgnore": False} for e in files]})
+        else:
+            folder = self.hub.root / "/".join(parts[2:4])
+            for line in body.splitlines():
+                entry = json.loads(line)
+                if entry["key"] == "file":
+                    (folder / entry["value"]["path"]).write_bytes(b64decode(entry["value"]["content"]))
+            address = f"{self.hub.url}/{'/'.join(parts[2:4])}/commit/{_commit(folder)}"
+            self._json({"success": True, "commitOid": _commit(folder), "commitUrl": address, "hookOutput": ""})
 
     def _answer(self) -> None:
         path = unquote(urlsplit(self.path).path)
@@ -122,7 +173,7 @@ class _Handler(BaseHTTPRequestHandler):
         for name, value in {**headers, "Content-Length": str(len(content))}.items():
             self.send_header(name, value)
         self.end_headers()
-        if self.command == "GET":
+        if self.command != "HEAD":
             self.wfile.write(content[:sent])
             self.close_connection = sent is not None and sent < len(content)
 

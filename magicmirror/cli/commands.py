@@ -47,5 +47,6 @@ COMMANDS = (
     Command("parameters", "print how many parameters each part of the model has", "magicmirror.cli.parameters"),
     Command("evaluate", "measure identity, motion and obedience of generated videos", "magicmirror.cli.evaluate"),
     Command("prepare", "turn a folder of portraits into training data", "magicmirror.cli.prepare"),
+    Command("adapter", "look into, package or publish adapter weights", "magicmirror.cli.adapter"),
     Command("train", "run a training recipe, or go on with it", "magicmirror.cli.train"),
 )

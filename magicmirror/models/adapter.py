@@ -50,8 +50,6 @@ def save_adapter(
     Raises:
         WeightsError: When they cannot be written; nothing new is left then.
     """
-    folder = Path(folder)
-    folder.mkdir(parents=True, exist_ok=True)
     description = {
         "format": FORMAT,
         "version": FORMAT_VERSION,
@@ -59,17 +57,40 @@ def save_adapter(
         **{part: _configuration(module) for part, module in modules.items()},
         "config": dict(config or {}),
     }
-    inside = json.dumps(description)  # before any file is touched: it may not be JSON
-    tensors = {name: value.detach().contiguous().cpu() for name, value in _tensors(modules).items()}
-    with complete_files((folder / WEIGHTS_FILE, folder / CONFIG_FILE), WeightsError) as (weights, description_file):
+    write_adapter(folder, {name: value.detach() for name, value in _tensors(modules).items()}, description)
+
+
+def write_adapter(
+    target: str | os.PathLike[str], tensors: Mapping[str, Tensor], description: Mapping[str, Any]
+) -> None:
+    """Write an adapter that is already taken apart.
+
+    Args:
+        target: Folder for the two files, or a name that ends in ``.safetensors`` for the weights alone.
+        tensors: ``part.name`` -> tensor.
+        description: As ``read_description`` gives it; a hash of other weights in it is replaced.
+
+    Raises:
+        WeightsError: When it cannot be written; nothing new is left then.
+    """
+    target = Path(target)
+    description = {key: value for key, value in description.items() if key != "sha256"}
+    # Made before any file is touched: it may not be JSON. One entry, since safetensors writes several in any order,
+    # and the same adapter is to have the same hash.
+    metadata = {FORMAT: json.dumps(description)}
+    alone = target.suffix == ".safetensors"
+    paths = (target,) if alone else (target / WEIGHTS_FILE, target / CONFIG_FILE)
+    paths[0].parent.mkdir(parents=True, exist_ok=True)
+    with complete_files(paths, WeightsError) as (weights, *description_file):
         try:
-            save_file(tensors, str(weights), metadata={"format": "pt", FORMAT: inside})
+            save_file({name: value.contiguous().cpu() for name, value in tensors.items()}, str(weights), metadata)
         except SafetensorError as error:  # it reports a full disk this way
             raise WeightsError(
                 f"{weights} cannot be written: {error}.", "Free space, or choose another folder."
             ) from error
-        text = json.dumps({**description, "sha256": _sha256(weights)}, indent=2) + "\n"
-        description_file.write_text(text, encoding="utf-8")
+        for path in description_file:
+            text = json.dumps({**description, "sha256": file_sha256(weights)}, indent=2) + "\n"
+            path.write_text(text, encoding="utf-8")
 
 
 def load_adapter(source: str | os.PathLike[str], modules: Mapping[str, nn.Module]) -> None:
@@ -88,12 +109,7 @@ def load_adapter(source: str | os.PathLike[str], modules: Mapping[str, nn.Module
     for part, module in modules.items():
         _check_configuration(path, part, description.get(part), _configuration(module))
     found = _read_tensors(path, _tensors(modules))
-    stated = description.get("sha256")
-    if stated is not None and _sha256(path) != stated:
-        raise WeightsError(
-            f"{path} is damaged, or belongs to another adapter: its SHA-256 is not that in {CONFIG_FILE}.",
-            "Copy or download the adapter again.",
-        )
+    check_sha256(path, description)
     for part, module in modules.items():
         own = {name.removeprefix(f"{part}."): value for name, value in found.items() if name.startswith(f"{part}.")}
         module.load_state_dict(own, strict=False)  # names and shapes were compared above
@@ -184,9 +200,24 @@ def _unreadable(path: Path, error: Exception) -> WeightsError:
     return WeightsError(f"{path} cannot be read: {error}.", "Expected a safetensors file; copy or download it again.")
 
 
-def _sha256(path: Path) -> str:
+def file_sha256(path: Path) -> str:
+    """SHA-256 of a file's content, in hexadecimal digits."""
     with path.open("rb") as file:
         return hashlib.file_digest(file, "sha256").hexdigest()
+
+
+def check_sha256(path: Path, description: Mapping[str, Any]) -> None:
+    """Compare weights with the hash in their description, where there is one.
+
+    Raises:
+        WeightsError: If they differ.
+    """
+    stated = description.get("sha256")
+    if stated is not None and file_sha256(path) != stated:
+        raise WeightsError(
+            f"{path} is damaged, or belongs to another adapter: its SHA-256 is not that in {CONFIG_FILE}.",
+            "Copy or download the adapter again.",
+        )
 
 
 def _tensors(modules: Mapping[str, nn.Module]) -> dict[str, Tensor]:

@@ -48,8 +48,10 @@ Select = Callable[[Sequence[str]], Sequence[str]]
 
 _SPARE_BYTES = 256 * 1024**2
 """Left free beside what is downloaded: converted weights and the system's own needs."""
-_MISSED = (HTTPError, XetDownloadError, EntryNotFoundError, OSError, ValueError)
-"""What a call to the hub can end in; the standard errors are the base classes of most of the hub's own."""
+TRANSPORT_ERRORS = (HTTPError, OSError)
+"""What a call to the hub ends in when the network fails."""
+_MISSED = (*TRANSPORT_ERRORS, XetDownloadError, EntryNotFoundError, ValueError)
+"""What a download can end in; the standard errors are the base classes of most of the hub's own."""
 
 
 @dataclass(frozen=True)

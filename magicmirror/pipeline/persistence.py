@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import os
-from collections.abc import Iterator
+from collections.abc import Iterator, Mapping
 from contextlib import contextmanager
 from typing import Any, Self
 
@@ -133,9 +133,17 @@ class PersistentPipeline(DiffusionPipeline, CogVideoXLoraLoaderMixin):  # type: 
             pipeline.provenance["adapter"] = folder_hash(weights)
         return pipeline if device is None else pipeline.to(device)
 
-    def save_adapter(self, folder: str | os.PathLike[str]) -> None:
-        """Save what the training stages train: the transformer's adapter, face perceiver and fusion."""
-        save_adapter(folder, self._adapter_parts())
+    def save_adapter(self, folder: str | os.PathLike[str], config: Mapping[str, Any] | None = None) -> None:
+        """Save what the training stages train: the transformer's adapter, face perceiver and fusion.
+
+        Args:
+            folder: Made if needed.
+            config: Record of the writer, as the recipe of a training; kept with it and never checked.
+
+        Raises:
+            WeightsError: When it cannot be written; nothing new is left then.
+        """
+        save_adapter(folder, self._adapter_parts(), config)
 
     def load_adapter(self, source: str | os.PathLike[str]) -> None:
         """Load what ``save_adapter`` saved.

@@ -12,6 +12,7 @@ from torch import nn
 
 from magicmirror.errors import WeightsError
 from magicmirror.media import complete_folder
+from magicmirror.pipeline.adapter_package import write_card
 from magicmirror.pipeline.pipeline import MagicMirrorPipeline
 from magicmirror.training.parts import BatchSource
 from magicmirror.training.recipes import Recipe
@@ -66,8 +67,8 @@ def export(
 
 def _export_adapter(pipeline: MagicMirrorPipeline, folder: Path, recipe: Recipe) -> Path:
     with complete_folder(folder, WeightsError, replace=True) as partial:
-        pipeline.save_adapter(partial)
-        _write_recipe(partial, recipe)
+        pipeline.save_adapter(partial, {"recipe": asdict(recipe.config)})
+        write_card(partial)
     return folder
 
 

@@ -5,7 +5,6 @@ import os
 import shutil
 import subprocess
 import sys
-import time
 
 import pytest
 from huggingface_hub import constants
@@ -13,7 +12,7 @@ from huggingface_hub import constants
 from magicmirror.errors import WeightsError
 from magicmirror.pipeline import hub as own_hub
 from magicmirror.pipeline.pipeline import MagicMirrorPipeline
-from tests.tiny_hub import TinyHub
+from tests.tiny_hub import TinyHub, use_hub
 from tests.tiny_pipeline import build_pipeline
 from tests.tiny_published import TINY, publish, same_weights
 
@@ -36,11 +35,7 @@ def hub(parts, tmp_path, monkeypatch):
     """The hub, with a cache of its own and no patience."""
     root = shutil.copytree(parts[0], tmp_path / "hub")
     hub = TinyHub(root)
-    monkeypatch.setattr(constants, "ENDPOINT", hub.url)
-    monkeypatch.setattr(constants, "HUGGINGFACE_CO_URL_TEMPLATE", hub.url + "/{repo_id}/resolve/{revision}/{filename}")
-    monkeypatch.setattr(constants, "HF_HUB_OFFLINE", False)
-    monkeypatch.setattr(constants, "HF_HUB_CACHE", str(tmp_path / "home/hub"))
-    monkeypatch.setattr(time, "sleep", lambda _: None)
+    use_hub(hub, monkeypatch, tmp_path / "home/hub")
     yield hub
     hub.stop()
 
