@@ -35,11 +35,14 @@ class Studio:
 
 
 @pytest.fixture(scope="session")
-def browser(chromium):
-    """One headless Chromium for all tests."""
+def browser(chromium, examples, tmp_path_factory):
+    """One headless Chromium for all tests; before its camera sits the man of an example."""
     from playwright.sync_api import sync_playwright
 
+    camera = tmp_path_factory.mktemp("camera") / "man.mjpeg"
+    camera.write_bytes((examples / "man_1.jpg").read_bytes() * 2)
     flags = ["--no-sandbox", "--disable-gpu", "--disable-background-networking"]
+    flags += ["--use-fake-device-for-media-stream", f"--use-file-for-fake-video-capture={camera}"]
     with sync_playwright() as playwright:
         opened = playwright.chromium.launch(executable_path=chromium, headless=True, args=flags)
         yield opened

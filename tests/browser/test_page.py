@@ -48,6 +48,18 @@ def prompt_of(page):
     return page.locator("#mm-prompt textarea").input_value()
 
 
+def test_a_photo_from_the_camera(studio, visit):
+    """Chromium's make-believe camera looks at an example face."""
+    page = visit(studio.url, permissions=["camera"])
+    page.locator("#mm-photos").get_by_label("Capture from camera").click()
+    page.get_by_text("Click to Access Webcam").click()
+    page.wait_for_function("document.querySelector('#mm-photos video')?.videoWidth > 0")
+    page.locator("#mm-photos").get_by_label("capture photo").click()
+    page.locator(PRESSED).wait_for()
+    assert page.locator(FACES).count() == 1
+    page.get_by_text(words.CROP_NOTE).wait_for()
+
+
 def test_from_two_faces_to_a_video_and_back(studio, visit, examples, tmp_path):
     studio.engine.play(FakeJob(step_s=0.8))
     page = visit(studio.url)
