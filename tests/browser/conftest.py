@@ -7,7 +7,7 @@ from pathlib import Path
 
 import pytest
 
-from magicmirror.serving.fake_engine import FakeEngine
+from magicmirror.serving.fake_engine import FakeEngine, FakeJob
 from magicmirror.serving.storage import ResultStorage
 from magicmirror.settings import Settings
 
@@ -53,7 +53,8 @@ def browser(chromium, examples, tmp_path_factory):
 def studio(tmp_path_factory, find_port):
     """One app on a fake engine with two waiting places; every test comes to it as new visitors."""
     folder = tmp_path_factory.mktemp("studio")
-    engine = ScriptedEngine(ResultStorage(folder / "results"), capacity=2)
+    # Not too fast: a page that hears of start and end at once never shows what is between.
+    engine = ScriptedEngine(ResultStorage(folder / "results"), default=FakeJob(step_s=0.1), capacity=2)
     with pytest.MonkeyPatch.context() as patch:
         app, url = start(engine, folder, patch, find_port())
         yield Studio(url, engine, folder)
