@@ -56,6 +56,8 @@ class TrainingConfig:
         change_loss: Weight of the change term (``change_term.py``); 0 leaves it out.
         edge_weight: Of the edge term in the loss of the VAE.
         kl_weight: Of the divergence in the loss of the VAE.
+        texture_weight: Of the texture term in the loss of the VAE.
+        train_encoder: Whether the VAE's encoder learns too; if not, latents keep their meaning.
         seed: Of noise, timesteps, dropout and data order.
         checkpoint_steps: Steps between checkpoints.
         keep_checkpoints: How many to keep.
@@ -98,6 +100,8 @@ class TrainingConfig:
     change_loss: float = 0.0
     edge_weight: float = 1.0
     kl_weight: float = 1e-4
+    texture_weight: float = 0.0
+    train_encoder: bool = True
     seed: int = 0
     checkpoint_steps: int = 500
     keep_checkpoints: int = 2
@@ -129,6 +133,7 @@ class TrainingConfig:
             "change_loss",
             "edge_weight",
             "kl_weight",
+            "texture_weight",
         ):
             self._check(name, 0 <= getattr(self, name) < float("inf"), "not be negative")
         for name in ("clip_share", "high_noise_share", "drop_all", "drop_identity", "face_loss_share"):

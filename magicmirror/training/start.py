@@ -132,6 +132,10 @@ def load_vae_start(recipe: Recipe, paths: StartPaths) -> AutoencoderKLCogVideoX:
         ConfigError: If the folder holds no VAE, or another argument is given.
     """
     check_start(recipe, paths)
+    if paths.vae is None and not recipe.config.train_encoder:
+        raise ConfigError(
+            f'The recipe "{recipe.config.name}" goes on from a trained VAE.', "Give its folder with --vae."
+        )
     if paths.vae is None:
         return fresh_vae(recipe.config.preset, recipe.config.seed)
     return load_vae(paths.vae)

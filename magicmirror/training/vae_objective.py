@@ -1,9 +1,12 @@
 """Reconstruction training of the VAE on raw stills and clips, through its temporal part too.
 
-The loss is the sum of three terms, none of which needs a downloaded network: the mean absolute error of the pixels; the
+The loss is the sum of four terms, none of which needs a downloaded network: the mean absolute error of the pixels; the
 same of their edges (differences of neighbours in space and time) on three scales, which is what the eye asks for and
-the pixel error forgives, a blurred outline or a flicker; and the divergence of the posterior from the normal
-distribution.
+the pixel error forgives, a blurred outline or a flicker; the divergence of the posterior from the normal distribution;
+and the texture term. What 64 cells of latents cannot hold, as every single hair, the first two terms answer with their
+mean, which is smooth; the texture term asks for as much fine detail in each place as there was, wherever it lies.
+
+With ``train_encoder`` off the decoder learns alone: latents keep their meaning, so a denoiser stays as good as it was.
 """
 
 from __future__ import annotations
@@ -19,6 +22,7 @@ from magicmirror.training.config import TrainingConfig
 from magicmirror.training.parts import WHOLE, Batch, Part
 
 SCALES = 3
+TEXTURE_WINDOW_PX = 8
 
 
 class VaeObjective(nn.Module):
@@ -26,13 +30,18 @@ class VaeObjective(nn.Module):
 
     Args:
         vae: Trained.
-        config: Of the run; ``edge_weight`` and ``kl_weight`` are the weights of the last two terms.
+        config: Of the run; ``edge_weight``, ``kl_weight`` and ``texture_weight`` are the weights of the last terms.
     """
 
     def __init__(self, vae: AutoencoderKLCogVideoX, config: TrainingConfig) -> None:
         super().__init__()
         self.vae = vae
         self.config = config
+
+    @property
+    def untrained(self) -> tuple[str, ...]:
+        """Patterns of parameters that stay as they are."""
+        return () if self.config.train_encoder else ("vae.encoder.*", "vae.quant_conv.*")
 
     def forward(self, batch: Batch, generator: torch.Generator, part: Part = WHOLE) -> dict[str, Tensor]:
         """Compute the losses of a part of a step's samples.
@@ -44,10 +53,11 @@ class VaeObjective(nn.Module):
             part: Which of the step's samples these are.
 
         Returns:
-            ``loss`` to minimise; ``pixel``, ``edge`` and ``divergence``, its terms without their weights.
+            ``loss`` to minimise; ``pixel``, ``edge``, ``divergence`` and ``texture``, its terms without their weights.
         """
         clips = as_clips(batch["pixels"])
-        posterior = self.vae.encode(clips).latent_dist
+        with torch.set_grad_enabled(self.config.train_encoder and torch.is_grad_enabled()):
+            posterior = self.vae.encode(clips).latent_dist
         mean, std = posterior.mean.float(), posterior.std.float()
         total = part.of_all(mean)
         noise = torch.randn((total, *mean.shape[1:]), generator=generator)[part.rows(total)]
@@ -56,8 +66,10 @@ class VaeObjective(nn.Module):
         pixel = (decoded - clips).abs().mean()
         edge = edge_error(decoded, clips)
         divergence = 0.5 * (mean.square() + std.square() - 2 * std.log() - 1).mean()
+        texture = texture_error(decoded, clips)
         loss = pixel + self.config.edge_weight * edge + self.config.kl_weight * divergence
-        terms = {"pixel": pixel, "edge": edge, "divergence": divergence}
+        loss = loss + self.config.texture_weight * texture
+        terms = {"pixel": pixel, "edge": edge, "divergence": divergence, "texture": texture}
         return {"loss": loss, **{name: value.detach() for name, value in terms.items()}}
 
 
@@ -81,6 +93,26 @@ def edge_error(clips: Tensor, wanted: Tensor) -> Tensor:
             break
         error = functional.avg_pool3d(error, (1, 2, 2))
     return torch.stack(errors).mean()
+
+
+def texture_error(clips: Tensor, wanted: Tensor) -> Tensor:
+    """Mean absolute difference of local detail: the root mean square of the Laplacian in windows of 8 x 8 px.
+
+    Args:
+        clips: (B, 3, F, H, W).
+        wanted: Of the same shape.
+    """
+    return (_detail(clips) - _detail(wanted)).abs().mean()
+
+
+def _detail(clips: Tensor) -> Tensor:
+    """Strength of the Laplacian of the grey pictures, (B * F, 1, h, w)."""
+    grey = clips.mean(1).flatten(0, 1)[:, None]
+    kernel = grey.new_tensor([[0.0, 1.0, 0.0], [1.0, -4.0, 1.0], [0.0, 1.0, 0.0]])[None, None]
+    energy = functional.conv2d(grey, kernel).square()
+    window = min(TEXTURE_WINDOW_PX, *energy.shape[-2:])
+    # The root of zero has no derivative.
+    return (functional.avg_pool2d(energy, window, max(1, window // 2)) + 1e-6).sqrt()
 
 
 def _differences(clips: Tensor) -> Iterator[Tensor]:

@@ -125,6 +125,8 @@ def test_a_new_vae_follows_from_the_seed(repository):
     assert torch.equal(first, same) and not torch.equal(first, other)
     trained = repository / "assets" / "models" / "preview" / "vae"
     assert load_vae_start(small("vae"), StartPaths(vae=trained)).config.latent_channels == 16
+    with pytest.raises(ConfigError, match="goes on from a trained VAE"):
+        load_vae_start(small("decoder"), StartPaths())
 
 
 def test_stage_two_goes_on_from_a_trained_adapter_alone(tmp_path):

@@ -1,4 +1,4 @@
-"""Training of the VAE: its three terms by hand, that it learns moving clips, and where its clips come from."""
+"""Training of the VAE: its four terms by hand, that it learns moving clips, and where its clips come from."""
 
 import json
 from dataclasses import asdict
@@ -14,7 +14,7 @@ from magicmirror.training.parts import Part
 from magicmirror.training.portrait_clips import portrait_batches
 from magicmirror.training.recipes import Recipe
 from magicmirror.training.run import train
-from magicmirror.training.vae_objective import VaeObjective, as_clips, edge_error
+from magicmirror.training.vae_objective import VaeObjective, as_clips, edge_error, texture_error
 from tests.tiny_training import build_trainable, generator, make_config
 
 
@@ -62,7 +62,7 @@ def moving_clips(rows=2, frames=9, side=32):
 
 
 def test_terms_are_those_of_the_docstring(trainable):
-    config = vae_config(edge_weight=0.3, kl_weight=0.02)
+    config = vae_config(edge_weight=0.3, kl_weight=0.02, texture_weight=0.1)
     batch = moving_clips()
     losses = VaeObjective(trainable.vae, config)(batch, generator(4))
     clips = as_clips(batch["pixels"])
@@ -75,7 +75,8 @@ def test_terms_are_those_of_the_docstring(trainable):
     divergence = posterior.kl().sum() / posterior.mean.numel()
     torch.testing.assert_close(losses["divergence"], divergence)
     torch.testing.assert_close(losses["edge"], edge_error(decoded, clips))
-    total = losses["pixel"] + 0.3 * losses["edge"] + 0.02 * losses["divergence"]
+    torch.testing.assert_close(losses["texture"], texture_error(decoded, clips))
+    total = losses["pixel"] + 0.3 * losses["edge"] + 0.02 * losses["divergence"] + 0.1 * losses["texture"]
     torch.testing.assert_close(losses["loss"], total)
 
 
@@ -90,6 +91,19 @@ def test_edges_see_a_blur_and_a_flicker_but_no_constant():
     rows[..., 1, :] = 1.0
     # No time. Scale 1: along H two of three differences are 1, along W none. Scale 2: 0.5 along H. No smaller one.
     assert edge_error(rows, torch.zeros_like(rows)).item() == pytest.approx((2 / 3 + 0 + 0.5 + 0) / 4)
+
+
+def test_texture_is_how_much_detail_there_is_and_not_where():
+    """A pattern of +-a has the Laplacian -+8 a inside; moved by a pixel it is the same texture, blurred it is less."""
+    board = 0.1 * (-1.0) ** (torch.arange(34)[:, None] + torch.arange(34))
+    pattern = board[None, None, None].repeat(1, 3, 2, 1, 1)
+    assert texture_error(pattern, torch.zeros_like(pattern)).item() == pytest.approx(0.8, rel=1e-2)
+    assert texture_error(0.25 * pattern, pattern).item() == pytest.approx(0.6, rel=1e-2)
+    assert texture_error(-pattern, pattern).item() == pytest.approx(0, abs=1e-6)
+    assert texture_error(pattern + 0.3, pattern).item() == pytest.approx(0, abs=1e-5)
+    still = torch.zeros_like(pattern).requires_grad_()
+    texture_error(still, pattern).backward()
+    assert still.grad.isfinite().all()
 
 
 def test_parts_of_a_step_are_the_step(trainable):
@@ -168,3 +182,19 @@ def test_a_run_leaves_a_vae_whose_latents_have_unit_deviation(manifest, examples
     assert trained.config.scaling_factor != build_trainable().vae.config.scaling_factor
     assert (tmp_path / "validation" / "step-00000002" / "grid.png").is_file()
     assert json.loads((folder / "recipe.json").read_text())["name"] == "vae"
+
+
+def test_a_decoder_that_learns_alone_leaves_latents_as_they_are(manifest, examples, tmp_path, monkeypatch):
+    from magicmirror.training import portrait_clips
+    from magicmirror.training.networks import load_vae
+
+    monkeypatch.setattr(portrait_clips.portrait_batches, "__defaults__", (9, 32))
+    config = vae_config(max_steps=2, learning_rate=1e-2, texture_weight=0.3, kl_weight=0.0, train_encoder=False)
+    recipe = Recipe(config, ("vae",), "try", objective="vae", start="vae")
+    before, clips = build_trainable().vae, as_clips(moving_clips()["pixels"])
+    trained = load_vae(train(recipe, [manifest], build_trainable().vae, tmp_path, portraits=examples))
+    assert trained.config.scaling_factor == before.config.scaling_factor
+    with torch.no_grad():
+        latents = before.encode(clips).latent_dist.mean
+        assert torch.equal(trained.encode(clips).latent_dist.mean, latents)
+        assert not torch.equal(trained.decode(latents).sample, before.decode(latents).sample)
