@@ -48,11 +48,11 @@ PROMPT_PLACEHOLDER = "a woman smiles and turns her head"
 PROMPT_HINT = "Name the person: man, woman, girl, boy, person ... In a film, one line for each shot."
 PROMPT_EXAMPLES_LABEL = "Examples"
 PROMPT_EXAMPLES = (
-    "a woman smiles at the camera",
-    "a man turns his head to the left",
-    "a person nods slowly",
-    "an old man blinks, in black and white",
-    "a girl looks up while snow falls",
+    "a woman turns her head to the right",
+    "a man opens his mouth wide",
+    "a person tilts the head to the left",
+    "an old man looks up, in black and white",
+    "the camera zooms in on a girl",
 )
 PROMPT_NOTES_LABEL = "Notes on your prompt"
 PERSON_FOUND = 'The face goes to "{word}".'
