@@ -26,6 +26,7 @@ from magicmirror.serving.queued_engine import Policy, QueuedEngine
 from magicmirror.serving.reasons import public_reason
 from magicmirror.serving.speed import Cost
 from magicmirror.serving.storage import ResultStorage
+from magicmirror.serving.worker import settle_memory
 from magicmirror.settings import Settings
 from magicmirror.types import FaceReference, GenerationRequest
 
@@ -150,3 +151,4 @@ class LocalEngine(QueuedEngine):
         except Exception as error:
             self._load_error = public_reason(error)
             raise
+        settle_memory()

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import gc
 import threading
 import time
 
@@ -97,6 +98,19 @@ def test_the_model_is_loaded_once_and_stays_in_one_thread(engine, model, ask):
     assert threading.current_thread().name not in model.threads
     health = engine.health()
     assert (health.model_loaded, health.device, health.jobs_done, health.profile) == (True, "cpu", 2, "preview")
+
+
+def test_what_is_loaded_is_not_looked_through_after_every_job(model, storage, face_analyzer, closing):
+    gc.unfreeze()
+    load = {"load": model.load, "generate": model.generate, "analyzer": face_analyzer}
+    closing(LocalEngine(VideoMaker(find_profile("preview"), device="cpu", **load), storage, warm_up=True))
+    try:
+        until = time.monotonic() + 30
+        while gc.get_freeze_count() < 50_000 and time.monotonic() < until:
+            time.sleep(0.01)
+        assert gc.get_freeze_count() >= 50_000 and len(model.loads) == 1
+    finally:
+        gc.unfreeze()
 
 
 def test_a_done_job_has_video_settings_and_likeness(engine, ask):
