@@ -109,7 +109,7 @@ def load_adapter(source: str | os.PathLike[str], modules: Mapping[str, nn.Module
     for part, module in modules.items():
         _check_configuration(path, part, description.get(part), _configuration(module))
     found = _read_tensors(path, _tensors(modules))
-    check_sha256(path, description)
+    verified_sha256(path, description)
     for part, module in modules.items():
         own = {name.removeprefix(f"{part}."): value for name, value in found.items() if name.startswith(f"{part}.")}
         module.load_state_dict(own, strict=False)  # names and shapes were compared above
@@ -206,18 +206,19 @@ def file_sha256(path: Path) -> str:
         return hashlib.file_digest(file, "sha256").hexdigest()
 
 
-def check_sha256(path: Path, description: Mapping[str, Any]) -> None:
-    """Compare weights with the hash in their description, where there is one.
+def verified_sha256(path: Path, description: Mapping[str, Any]) -> str:
+    """SHA-256 of weights, compared with the one in their description where there is one.
 
     Raises:
         WeightsError: If they differ.
     """
-    stated = description.get("sha256")
-    if stated is not None and file_sha256(path) != stated:
+    found = file_sha256(path)
+    if description.get("sha256", found) != found:
         raise WeightsError(
             f"{path} is damaged, or belongs to another adapter: its SHA-256 is not that in {CONFIG_FILE}.",
             "Copy or download the adapter again.",
         )
+    return found
 
 
 def _tensors(modules: Mapping[str, nn.Module]) -> dict[str, Tensor]:

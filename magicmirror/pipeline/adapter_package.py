@@ -29,10 +29,9 @@ from magicmirror.media import complete_folder
 from magicmirror.models.adapter import (
     CONFIG_FILE,
     WEIGHTS_FILE,
-    check_sha256,
-    file_sha256,
     read_description,
     tensor_sizes,
+    verified_sha256,
     weights_path,
     write_adapter,
 )
@@ -90,7 +89,7 @@ def inspect_adapter(source: str, options: HubOptions | None = None) -> AdapterRe
     path = adapter_path(source, options)
     description, weights = read_description(path), weights_path(path)
     sizes = tensor_sizes(path)
-    check_sha256(weights, description)
+    sha256 = verified_sha256(weights, description)
     settings = {part: description[part] for part in _PARTS if part in description}
     parts = {part: sum(n for name, (n, _) in sizes.items() if name.startswith(f"{part}.")) for part in settings}
     return AdapterReport(
@@ -100,7 +99,7 @@ def inspect_adapter(source: str, options: HubOptions | None = None) -> AdapterRe
         parts=parts,
         dtypes=tuple(sorted({dtype for _, dtype in sizes.values()})),
         num_bytes=weights.stat().st_size,
-        sha256=file_sha256(weights),
+        sha256=sha256,
         settings=settings,
         record=dict(description.get("config", {})),
     )
@@ -136,7 +135,7 @@ def export_adapter(
     with tempfile.TemporaryDirectory() as scratch:
         origin = _adapter_of(source, Path(scratch))
         description = read_description(origin)
-        check_sha256(weights_path(origin), description)
+        verified_sha256(weights_path(origin), description)
         try:
             tensors = load_file(weights_path(origin))
         except (OSError, SafetensorError) as error:

@@ -17,7 +17,7 @@ from safetensors import SafetensorError
 from torch import nn
 from transformers import CLIPImageProcessorPil, T5EncoderModel, T5Tokenizer
 
-from magicmirror.errors import WeightsError
+from magicmirror.errors import ConfigError, WeightsError
 from magicmirror.models.fusion import IdentityFusion
 from magicmirror.models.perceiver import FacePerceiver
 from magicmirror.models.presets import ModelPreset, model_preset, preset_names
@@ -29,6 +29,7 @@ _Module = TypeVar("_Module", bound=nn.Module)
 
 STOCK_CLASS = "CogVideoXPipeline"
 STOCK_PARTS = ("tokenizer", "text_encoder", "vae", "transformer", "scheduler")
+FACE_PARTS = ("image_encoder", "feature_extractor", "identity_perceiver", "face_perceiver", "identity_fusion")
 ADAPTER_SETTINGS = ("identity_dim", "num_face_tokens", "identity_proj_dim", "can_hidden_dim")
 _BASE_SETTINGS = ("num_layers", "num_attention_heads", "attention_head_dim", "text_embed_dim", "patch_size_t")
 
@@ -58,9 +59,15 @@ def assemble(
         Name -> component of ``MagicMirrorPipeline``: on the CPU, in evaluation mode, the adapter freshly initialised.
 
     Raises:
+        ConfigError: If there is no such component as one that is given.
         WeightsError: If a part is missing, damaged or does not fit.
     """
     given = dict(given or {})
+    unknown = sorted(given.keys() - {*STOCK_PARTS, *FACE_PARTS})
+    if unknown:
+        raise ConfigError(
+            f"There is no component {', '.join(unknown)}.", f"They are {', '.join((*STOCK_PARTS, *FACE_PARTS))}."
+        )
     configs = _read_configs(base, [part for part in STOCK_PARTS if part not in given])
     preset = preset or _preset_of(base, configs)
     _check_fit(base, configs, preset)
@@ -88,20 +95,23 @@ def assemble(
         "scheduler": load("scheduler", CogVideoXDDIMScheduler.from_pretrained),
     }
     if not {"image_encoder", "identity_perceiver"} <= given.keys():
-        image_encoder, identity_perceiver = load_identity_encoder(identity_encoder, preset, cache)
-        components |= {
-            "image_encoder": _ready(image_encoder, dtype),
-            "identity_perceiver": _ready(identity_perceiver, dtype),
-        }
+        frozen = load_identity_encoder(identity_encoder, preset, cache)
+        components |= zip(
+            ("image_encoder", "identity_perceiver"), (_ready(each, dtype) for each in frozen), strict=True
+        )
+    return components | _new_parts(preset, dtype) | given
+
+
+def _new_parts(preset: ModelPreset, dtype: torch.dtype) -> dict[str, Any]:
+    """What no published weights have: the adapter's own networks, and how pictures get into the vision tower."""
     side = preset.image_encoder["image_size"]
-    components |= {
+    return {
         "feature_extractor": CLIPImageProcessorPil(
             size={"shortest_edge": side}, crop_size={"height": side, "width": side}
         ),
         "face_perceiver": _ready(FacePerceiver(**preset.face_perceiver), dtype),
         "identity_fusion": _ready(IdentityFusion(**preset.identity_fusion), dtype),
     }
-    return components | given
 
 
 def _read_configs(base: Path, parts: list[str]) -> dict[str, dict[str, Any]]:

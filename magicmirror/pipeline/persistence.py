@@ -92,29 +92,19 @@ class PersistentPipeline(DiffusionPipeline, CogVideoXLoraLoaderMixin):  # type: 
             The pipeline, in evaluation mode; its ``provenance`` says which weights it holds.
 
         Raises:
+            ConfigError: For a preset or component that does not exist.
             WeightsError: If something is missing, damaged or does not fit; says what to do.
         """
         source, options = os.fspath(pretrained_model_name_or_path), HubOptions(local_files_only, cache_dir, token)
         # diffusers' default is float32, transformers' the precision of the file; one pipeline needs one of them.
         kwargs["dtype"] = kwargs.pop("torch_dtype", None) or kwargs.get("dtype") or torch.float32
-        kind = pipeline_class(source, revision, options)
-        if kind not in (cls.__name__, STOCK_CLASS):
-            raise WeightsError(
-                f"{source} is a {kind}, expected a {STOCK_CLASS} or a {cls.__name__}.",
-                "Take a CogVideoX text-to-video model.",
-            )
-        if kind == STOCK_CLASS and adapter is None:
-            raise WeightsError(
-                f"{source} needs adapter weights, and none were given: without them the video would show somebody "
-                "else.",
-                "None are published yet. Train them (docs/training.md) and give their folder, file or hub id.",
-            )
+        stock = _is_stock(source, pipeline_class(source, revision, options), cls.__name__, adapter is not None)
         # The smallest part comes first: a slip in its name is to show before gigabytes of the others are fetched.
         weights = None if adapter is None else adapter_path(os.fspath(adapter), options)
         if weights is not None:
             read_description(weights)
         with _no_loading_bars():
-            if kind == STOCK_CLASS:
+            if stock:
                 encoder = identity_encoder_path(os.fspath(identity_encoder), options)
                 folder = pipeline_folder(source, revision, variant, options)
                 sizes = model_preset(preset) if isinstance(preset, str) else preset
@@ -171,6 +161,24 @@ def _align(module: nn.Module) -> None:
     for tensor in (*module.parameters(), *module.buffers()):
         if tensor.device.type == "cpu" and tensor.data_ptr() % _ALIGNMENT_BYTES:
             tensor.data = tensor.data.clone()
+
+
+def _is_stock(source: str, kind: str, own_class: str, with_adapter: bool) -> bool:
+    """Whether a pipeline is a stock CogVideoX rather than a saved one of ours.
+
+    Raises:
+        WeightsError: If it is neither, or a stock one lacks an adapter.
+    """
+    if kind not in (own_class, STOCK_CLASS):
+        raise WeightsError(
+            f"{source} is a {kind}, expected a {STOCK_CLASS} or a {own_class}.", "Take a CogVideoX text-to-video model."
+        )
+    if kind == STOCK_CLASS and not with_adapter:
+        raise WeightsError(
+            f"{source} needs adapter weights, and none were given: without them the video would show somebody else.",
+            "None are published yet. Train them (docs/training.md) and give their folder, file or hub id.",
+        )
+    return kind == STOCK_CLASS
 
 
 @contextmanager

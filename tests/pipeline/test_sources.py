@@ -8,7 +8,7 @@ import torch
 from diffusers import CogVideoXTransformer3DModel
 from safetensors.torch import load_file
 
-from magicmirror.errors import WeightsError
+from magicmirror.errors import ConfigError, WeightsError
 from magicmirror.pipeline.pipeline import MagicMirrorPipeline
 from magicmirror.pipeline.sources import (
     component_weights,
@@ -162,6 +162,8 @@ def test_components_precision_and_an_adapter_in_one_file(published, fresh_pipeli
     assert loaded.text_encoder is text_encoder
     assert loaded.transformer.dtype == loaded.vae.dtype == loaded.image_encoder.dtype == torch.bfloat16
     assert loaded.provenance == {"base": "local:base", "adapter": folder_hash(weights)}
+    with pytest.raises(ConfigError, match=r"no component low_memory, upscaler\. They are tokenizer, "):
+        load(base, encoder, weights, upscaler=text_encoder, low_memory=True)
 
 
 def test_the_encoder_is_converted_once_and_anew_when_the_file_changes(published, fresh_pipeline, tmp_path, caplog):
