@@ -30,16 +30,16 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
         action="append",
         default=[],
         metavar="PATH",
-        help="folder of shards of `prepare`; for the recipe vae its manifest.jsonl; captions takes none",
+        help="folder of shards of `prepare`; for the recipes vae and decoder its manifest.jsonl; captions takes none",
     )
     parser.add_argument("--output", type=Path, required=True, metavar="DIR", help="gets checkpoints and networks")
     start = parser.add_argument_group("what to start from (magicmirror/training/start.py says which recipe takes what)")
     start.add_argument("--start", metavar="DIR", help="saved pipeline; for CogVideoX-5B the stock folder or hub id")
-    start.add_argument("--vae", type=Path, metavar="DIR", help="trained VAE for new networks, or for the recipe vae")
+    start.add_argument("--vae", type=Path, metavar="DIR", help="trained VAE for new networks, or for the recipes vae and decoder")
     start.add_argument("--tokenizer", type=Path, metavar="DIR", help="tokenizer for new networks")
     start.add_argument("--identity-encoder", metavar="PATH", help="PhotoMaker-V2's file, its folder or hub id")
     start.add_argument("--adapter", metavar="DIR", help="adapter of stage 1, for stage 2 of CogVideoX-5B")
-    start.add_argument("--portraits", type=Path, metavar="DIR", help="pictures of the manifest, for the recipe vae")
+    start.add_argument("--portraits", type=Path, metavar="DIR", help="pictures of the manifest, for vae and decoder")
     start.add_argument("--allow-incomplete", action="store_true", help="train on the shards that are there already")
     settings = parser.add_argument_group("settings in place of the recipe's")
     settings.add_argument("--max-steps", type=int, metavar="N", help="optimiser steps")
