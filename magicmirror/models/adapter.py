@@ -33,6 +33,8 @@ CONFIG_FILE = "magicmirror_adapter.json"
 FORMAT = "magicmirror-adapter"
 FORMAT_VERSION = 1
 BASE_CLASS = "CogVideoXTransformer3DModel"
+ADAPTER_PARTS = ("transformer", "face_perceiver", "identity_fusion")
+"""What the training stages train, by the names that it has in the file and in a pipeline."""
 
 _SHOWN = 3  # names or settings in one message
 

@@ -27,6 +27,7 @@ from safetensors.torch import load_file
 from magicmirror.errors import ConfigError, WeightsError
 from magicmirror.media import complete_folder
 from magicmirror.models.adapter import (
+    ADAPTER_PARTS,
     CONFIG_FILE,
     WEIGHTS_FILE,
     read_description,
@@ -45,8 +46,6 @@ CARD_FILE = "README.md"
 RECIPE_FILE = "recipe.json"
 PACKAGE_FILES = (WEIGHTS_FILE, CONFIG_FILE, CARD_FILE, RECIPE_FILE)
 DTYPES = ("float32", "float16", "bfloat16")
-
-_PARTS = ("transformer", "face_perceiver", "identity_fusion")
 
 
 @dataclass(frozen=True)
@@ -90,7 +89,7 @@ def inspect_adapter(source: str, options: HubOptions | None = None) -> AdapterRe
     description, weights = read_description(path), weights_path(path)
     sizes = tensor_sizes(path)
     sha256 = verified_sha256(weights, description)
-    settings = {part: description[part] for part in _PARTS if part in description}
+    settings = {part: description[part] for part in ADAPTER_PARTS if part in description}
     parts = {part: sum(n for name, (n, _) in sizes.items() if name.startswith(f"{part}.")) for part in settings}
     return AdapterReport(
         version=description["version"],

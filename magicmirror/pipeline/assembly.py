@@ -22,6 +22,7 @@ from magicmirror.models.fusion import IdentityFusion
 from magicmirror.models.perceiver import FacePerceiver
 from magicmirror.models.presets import ModelPreset, model_preset, preset_names
 from magicmirror.models.transformer import MagicMirrorTransformer3DModel
+from magicmirror.pipeline.hub import first_line
 from magicmirror.pipeline.identity_encoder import load_identity_encoder
 from magicmirror.pipeline.sources import component_weights
 
@@ -176,9 +177,7 @@ def _explained(part: Path) -> Iterator[None]:
     try:
         yield
     except (OSError, ValueError, KeyError, TypeError, RuntimeError, SafetensorError) as error:
-        lines = str(error).strip().splitlines()
-        first = (lines[0] if lines else type(error).__name__).rstrip(".")
-        raise WeightsError(f"{part} cannot be loaded: {first}.", "Copy or download it again.") from error
+        raise WeightsError(f"{part} cannot be loaded: {first_line(error)}.", "Copy or download it again.") from error
 
 
 def _ready(module: _Module, dtype: torch.dtype) -> _Module:

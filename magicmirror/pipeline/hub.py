@@ -14,7 +14,6 @@ from __future__ import annotations
 import errno
 import hashlib
 import json
-import logging
 import os
 import shutil
 from collections.abc import Callable, Sequence
@@ -40,8 +39,6 @@ from huggingface_hub.utils.tqdm import tqdm
 
 from magicmirror.errors import WeightsError
 from magicmirror.media import complete_file
-
-log = logging.getLogger(__name__)
 
 Select = Callable[[Sequence[str]], Sequence[str]]
 """From the names of all files of a repository to those that are needed."""
@@ -195,12 +192,13 @@ def _explained(error: Exception, repository: str, revision: str | None, options:
             "Check the network and run it again, or give the path of a folder that has it.",
         )
     return WeightsError(
-        f"The download of {named} was interrupted: {_first_line(error)}.",
+        f"The download of {named} was interrupted: {first_line(error)}.",
         "Run it again: complete files are kept.",
     )
 
 
-def _first_line(error: Exception) -> str:
+def first_line(error: Exception) -> str:
+    """What a library's error says first, without the full stop; its name where it says nothing."""
     lines = str(error).strip().splitlines()
     return (lines[0] if lines else type(error).__name__).rstrip(".")
 

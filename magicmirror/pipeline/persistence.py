@@ -15,7 +15,7 @@ from diffusers.loaders import CogVideoXLoraLoaderMixin
 from torch import nn
 
 from magicmirror.errors import WeightsError
-from magicmirror.models.adapter import load_adapter, read_description, save_adapter
+from magicmirror.models.adapter import ADAPTER_PARTS, load_adapter, read_description, save_adapter
 from magicmirror.models.presets import ModelPreset, model_preset
 from magicmirror.pipeline.assembly import STOCK_CLASS, assemble
 from magicmirror.pipeline.components import recorded_as
@@ -149,7 +149,7 @@ class PersistentPipeline(DiffusionPipeline, CogVideoXLoraLoaderMixin):  # type: 
 
     def _adapter_parts(self) -> dict[str, nn.Module]:
         """What stages 1 and 2 train, by the name it has in the file."""
-        return {name: getattr(self, name) for name in ("transformer", "face_perceiver", "identity_fusion")}
+        return {name: getattr(self, name) for name in ADAPTER_PARTS}
 
 
 @torch.no_grad()

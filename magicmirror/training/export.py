@@ -12,7 +12,7 @@ from torch import nn
 
 from magicmirror.errors import WeightsError
 from magicmirror.media import complete_folder
-from magicmirror.pipeline.adapter_package import write_card
+from magicmirror.pipeline.adapter_package import RECIPE_FILE, write_card
 from magicmirror.pipeline.pipeline import MagicMirrorPipeline
 from magicmirror.training.parts import BatchSource
 from magicmirror.training.recipes import Recipe
@@ -97,7 +97,7 @@ def latent_deviation(vae: AutoencoderKLCogVideoX, batches: BatchSource, count: i
 
 
 def _write_recipe(folder: Path, recipe: Recipe) -> None:
-    (folder / "recipe.json").write_text(json.dumps(asdict(recipe.config), indent=2) + "\n", encoding="utf-8")
+    (folder / RECIPE_FILE).write_text(json.dumps(asdict(recipe.config), indent=2) + "\n", encoding="utf-8")
 
 
 def _forget_origin(path: Path) -> None:

@@ -24,6 +24,7 @@ import torch
 from diffusers import AutoencoderKLCogVideoX
 
 from magicmirror.errors import ConfigError
+from magicmirror.models.adapter import ADAPTER_PARTS
 from magicmirror.models.presets import ModelPreset, model_preset
 from magicmirror.pipeline.assembly import assemble
 from magicmirror.pipeline.hub import HubOptions
@@ -153,7 +154,7 @@ def _around_stock(recipe: Recipe, paths: StartPaths, find_preset: Callable[[str]
         torch.manual_seed(recipe.config.seed)
         pipeline = MagicMirrorPipeline(**assemble(base, encoder, preset, dtype, cache=cache))
     if paths.adapter is not None:
-        for part in ("transformer", "face_perceiver", "identity_fusion"):
+        for part in ADAPTER_PARTS:
             _widen_adapter(pipeline, part)
         pipeline.load_adapter(adapter_path(paths.adapter))
         _refuse_untrained(pipeline, recipe, paths.adapter)
