@@ -15,8 +15,8 @@ if TYPE_CHECKING:
     from magicmirror.training.recipes import Recipe
 
 _NAMES = (
-    "vae, tower, captions, joint, likeness, base, stage1_images, stage2_videos, cogvideox_5b_stage1 or "
-    "cogvideox_5b_stage2 (magicmirror/training/recipes.py)"
+    "vae, decoder, tower, captions, joint, likeness, predicted_decoder, base, stage1_images, stage2_videos, "
+    "cogvideox_5b_stage1 or cogvideox_5b_stage2 (magicmirror/training/recipes.py)"
 )
 _SETTINGS = ("seed", "max_steps", "micro_batch", "checkpoint_steps", "validation_steps", "log_steps", "mixed_precision")
 
@@ -30,7 +30,7 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
         action="append",
         default=[],
         metavar="PATH",
-        help="folder of shards of `prepare`; for the recipes vae and decoder its manifest.jsonl; captions takes none",
+        help="folder of shards of `prepare`; for (predicted_)decoder and vae its manifest.jsonl; captions takes none",
     )
     parser.add_argument("--output", type=Path, required=True, metavar="DIR", help="gets checkpoints and networks")
     start = parser.add_argument_group("what to start from (magicmirror/training/start.py says which recipe takes what)")
@@ -39,7 +39,7 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
     start.add_argument("--tokenizer", type=Path, metavar="DIR", help="tokenizer for new networks")
     start.add_argument("--identity-encoder", metavar="PATH", help="PhotoMaker-V2's file, its folder or hub id")
     start.add_argument("--adapter", metavar="DIR", help="adapter of stage 1, for stage 2 of CogVideoX-5B")
-    start.add_argument("--portraits", type=Path, metavar="DIR", help="pictures of the manifest, for vae and decoder")
+    start.add_argument("--portraits", type=Path, metavar="DIR", help="pictures of the manifest, where --data is one")
     start.add_argument("--allow-incomplete", action="store_true", help="train on the shards that are there already")
     settings = parser.add_argument_group("settings in place of the recipe's")
     settings.add_argument("--max-steps", type=int, metavar="N", help="optimiser steps")

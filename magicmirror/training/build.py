@@ -23,6 +23,7 @@ from magicmirror.training.networks import identity_objective, train_only
 from magicmirror.training.parts import BatchSource
 from magicmirror.training.perceptual_loss import PerceptualLoss
 from magicmirror.training.portrait_clips import portrait_batches
+from magicmirror.training.predicted_latents import PredictedLatents
 from magicmirror.training.recipes import Recipe
 from magicmirror.training.tower import TowerObjective
 from magicmirror.training.trainer import Trainer, make_accelerator
@@ -49,8 +50,8 @@ def build_trainer(
 
     Args:
         recipe: What to do.
-        data: Folders of shards; for the recipe ``vae`` manifests.
-        networks: Trained in place: a pipeline, for the recipe ``vae`` a VAE.
+        data: Folders of shards; for recipes that train on raw pictures manifests.
+        networks: Trained in place: a pipeline, for the recipes ``vae`` and ``decoder`` a VAE.
         output: Of the run.
         allow_incomplete: Train on the shards that are there already.
         portraits: Folder that the manifests' paths begin at.
@@ -83,12 +84,22 @@ def build_trainer(
 def _vae_parts(
     recipe: Recipe, data: Sequence[Path], networks: Networks, portraits: Path | None
 ) -> tuple[nn.Module | None, BatchSource | None]:
-    """Objective and batches of the recipe ``vae``."""
-    if recipe.objective != "vae":
+    """Objective and batches of the recipes that train on raw pictures."""
+    if recipe.objective not in ("vae", "decoder"):
         return None, None
-    if portraits is None or not isinstance(networks, AutoencoderKLCogVideoX):
+    if portraits is None:
         raise ConfigError(f'The recipe "{recipe.config.name}" needs portraits.', "Give their folder with --portraits.")
-    return VaeObjective(networks, recipe.config), portrait_batches(data, portraits, recipe.config)
+    if isinstance(networks, AutoencoderKLCogVideoX):
+        return VaeObjective(networks, recipe.config), portrait_batches(data, portraits, recipe.config)
+    if networks.identity_perceiver.config.embedding_dim != EMBEDDING_SIZE:
+        raise ConfigError(
+            f'The recipe "{recipe.config.name}" makes dlib\'s embeddings of its pictures; this model takes others.'
+        )
+    denoiser = identity_objective(networks, recipe.config).to(networks.device)
+    predict = PredictedLatents(denoiser, networks.vae.config.scaling_factor, recipe.config)
+    length = networks.transformer.config.max_text_seq_length
+    batches = portrait_batches(data, portraits, recipe.config, tokenizer=networks.tokenizer, text_length=length)
+    return VaeObjective(networks.vae, recipe.config, predict), batches
 
 
 def _pipeline_parts(
@@ -156,6 +167,6 @@ def _validation(
 ) -> PipelineValidation | VaeValidation:
     if isinstance(networks, AutoencoderKLCogVideoX):
         return VaeValidation(networks, batches, recipe.config, folder)
-    if recipe.objective != "denoise":
+    if recipe.objective not in ("denoise", "decoder"):
         raise ConfigError(f'The recipe "{recipe.config.name}" makes no pictures.', "Leave --validation-steps out.")
     return PipelineValidation(networks, batches, recipe.config, folder, accelerator.autocast)

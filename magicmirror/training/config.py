@@ -58,6 +58,11 @@ class TrainingConfig:
         kl_weight: Of the divergence in the loss of the VAE.
         texture_weight: Of the texture term in the loss of the VAE.
         train_encoder: Whether the VAE's encoder learns too; if not, latents keep their meaning.
+        predicted_from: First timestep, in [0, 1000), of the noise out of which the denoiser predicts the latents that a
+            decoder learns on (``predicted_latents.py``).
+        predicted_below: End of that range, in (``predicted_from``, 1000]; of stronger noise than the last step of a
+            request has, another picture would come out than the one that is asked for.
+        guidance_scale: Of these predictions; 1 is without guidance.
         seed: Of noise, timesteps, dropout and data order.
         checkpoint_steps: Steps between checkpoints.
         keep_checkpoints: How many to keep.
@@ -102,6 +107,9 @@ class TrainingConfig:
     kl_weight: float = 1e-4
     texture_weight: float = 0.0
     train_encoder: bool = True
+    predicted_from: int = 300
+    predicted_below: int = 800
+    guidance_scale: float = 1.0
     seed: int = 0
     checkpoint_steps: int = 500
     keep_checkpoints: int = 2
@@ -140,6 +148,9 @@ class TrainingConfig:
             self._check(name, 0 <= getattr(self, name) <= 1, "lie in [0, 1]")
         self._check("ema_decay", 0 <= self.ema_decay < 1, "lie in [0, 1)")
         self._check("high_noise_from", 0 <= self.high_noise_from < 1000, "lie in [0, 1000)")
+        self._check("predicted_from", 0 <= self.predicted_from < 1000, "lie in [0, 1000)")
+        self._check("predicted_below", self.predicted_from < self.predicted_below <= 1000, "lie above predicted_from")
+        self._check("guidance_scale", 1 <= self.guidance_scale < float("inf"), "be at least 1")
         self._check("identity_loss_below", 0 <= self.identity_loss_below <= 1000, "lie in [0, 1000]")
         self._check("branches", self.branches in ("both", "identity", "face"), "be 'both', 'identity' or 'face'")
         if self.motion_loss > 0:

@@ -218,7 +218,7 @@ class IdentityVideoObjective(nn.Module):
         draws = draw_step(latents, self.scheduler.config.num_train_timesteps, self.config, generator, part)
         noisy = self.scheduler.add_noise(latents, draws.noise, draws.timesteps)
         target = self.scheduler.get_velocity(latents, draws.noise, draws.timesteps)
-        prediction = self._predict(batch, noisy, draws)
+        prediction = self.predict(batch, noisy, draws.timesteps, draws.dropout)
 
         squared = (prediction - target).square()
         everywhere = squared.mean((1, 2, 3, 4))
@@ -244,18 +244,25 @@ class IdentityVideoObjective(nn.Module):
             losses["change"] = term.detach()
         return losses
 
-    def _predict(self, batch: Batch, noisy: Tensor, draws: Draws) -> Tensor:
-        """Velocity (B, F, C, H, W) in float32."""
+    def predict(self, batch: Batch, noisy: Tensor, timesteps: Tensor, dropout: Dropout) -> Tensor:
+        """Predict the velocity (B, F, C, H, W) in float32.
+
+        Args:
+            batch: Conditions, as ``forward`` takes them.
+            noisy: (B, F, C, H, W) scaled latents with noise.
+            timesteps: (B,).
+            dropout: Which samples lose which condition.
+        """
         identity = {}
         if self.config.with_identity:
-            text, identity["identity_tokens"], identity["face_tokens"] = self.encode_conditions(batch, draws.dropout)
+            text, identity["identity_tokens"], identity["face_tokens"] = self.encode_conditions(batch, dropout)
         else:
-            text = self._encode_text(batch, draws.dropout)
+            text = self._encode_text(batch, dropout)
         frames, _, height, width = noisy.shape[1:]
         prediction: Tensor = self.transformer(
             hidden_states=noisy.to(self.transformer.patch_embed.proj.weight.dtype),
             encoder_hidden_states=text,
-            timestep=draws.timesteps,
+            timestep=timesteps,
             image_rotary_emb=self.rotary(frames, height, width),
             return_dict=False,
             **identity,

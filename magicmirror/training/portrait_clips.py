@@ -1,26 +1,30 @@
-"""Raw stills and clips for the VAE, rendered from portraits when a step needs them."""
+"""Raw stills and clips for the VAE, rendered from portraits when a step needs them; on request with conditions."""
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 import torch
 
-from magicmirror.data.animation import render_clip
+from magicmirror.data.animation import reference_view, render_clip
 from magicmirror.data.captions import sample_clip_spec, sample_image_spec, sample_person_word
+from magicmirror.data.embedding import BatchEmbedder
 from magicmirror.data.manifest import PortraitRecord, read_manifest
+from magicmirror.data.motion import ClipSpec
 from magicmirror.errors import ConfigError
 from magicmirror.media import load_image
 from magicmirror.pipeline.profiles import FRAME_STEP
-from magicmirror.training.batches import kind_at, wanted_kinds
+from magicmirror.training.batches import kind_at, takes_caption, text_batch, wanted_kinds
 from magicmirror.training.config import TrainingConfig
 from magicmirror.training.parts import WHOLE, Batch, BatchSource, Part
 from magicmirror.types import UInt8Array
 
 NUM_FRAMES, SIZE_PX = 17, 128
 """Of a clip: the preview's."""
+CAPTION_DRAWS = 100
 
 
 def portrait_batches(
@@ -29,6 +33,8 @@ def portrait_batches(
     config: TrainingConfig,
     num_frames: int = NUM_FRAMES,
     size_px: int = SIZE_PX,
+    tokenizer: Any = None,
+    text_length: int = 0,
 ) -> BatchSource:
     """Batches for ``VaeObjective``: random people, motions and styles.
 
@@ -40,9 +46,12 @@ def portrait_batches(
         config: Of the run.
         num_frames: Pixel frames F of a clip, 8 n + 1.
         size_px: Side S.
+        tokenizer: Where it is given, the batch also holds what a denoiser takes: caption, and a view of the person.
+        text_length: Tokens T that a caption has to fit into.
 
     Returns:
-        ``pixels`` (B, F, S, S, 3) uint8 RGB of a step or of a part of it.
+        ``pixels`` (B, F, S, S, 3) uint8 RGB of a step or of a part of it; with a tokenizer also ``captions``,
+        ``input_ids`` (B, T), B ``positions``, ``crops`` (B, S, S, 3) uint8 RGB and ``embeddings`` (B, 128) float32.
 
     Raises:
         ConfigError: When a manifest is missing or wrong, or has nobody to train with, or for another ``num_frames``.
@@ -57,18 +66,44 @@ def portrait_batches(
         strata.setdefault(record.stratum, []).append(record)
     groups = [strata[name] for name in sorted(strata)]
 
-    def sample(step: int, row: int, frames: int) -> UInt8Array:
+    embedder = None if tokenizer is None else BatchEmbedder()
+
+    def usable(caption: str) -> bool:
+        return tokenizer is None or takes_caption(tokenizer, caption, text_length)
+
+    def sample(step: int, row: int, frames: int) -> tuple[UInt8Array, str, UInt8Array | None]:
+        """Frames, caption and, for a denoiser, a view of the person."""
         rng = np.random.default_rng([config.seed, 3, step, row])
         group = groups[int(rng.integers(len(groups)))]
         record = group[int(rng.integers(len(group)))]
-        choose = sample_clip_spec if frames > 1 else sample_image_spec
-        spec = choose(rng, sample_person_word(rng, record.group))
-        return render_clip(load_image(portraits / record.path), record.landmark_array, spec, frames, size_px)
+        spec = _choose_spec(rng, record.group, frames, usable)
+        picture, landmarks = load_image(portraits / record.path), record.landmark_array
+        view = None if tokenizer is None else reference_view(picture, landmarks, rng, size_px)
+        return render_clip(picture, landmarks, spec, frames, size_px), spec.caption, view
 
     def batch_at(step: int, part: Part = WHOLE, /) -> Batch:
         kind = kind_at(step, config)
         rows = range(wanted_kinds(config)[kind])[part.rows(wanted_kinds(config)[kind])]
-        clips = np.stack([sample(step, row, num_frames if kind == "clip" else 1) for row in rows])
-        return {"pixels": torch.from_numpy(clips)}
+        clips, captions, views = zip(
+            *(sample(step, row, num_frames if kind == "clip" else 1) for row in rows), strict=True
+        )
+        batch: dict[str, Any] = {"pixels": torch.from_numpy(np.stack(clips))}
+        if embedder is None:
+            return batch
+        crops = np.stack(views)
+        ids, positions = text_batch(tokenizer, captions, text_length)
+        conditions = {"captions": list(captions), "input_ids": ids, "positions": positions}
+        embeddings = torch.from_numpy(embedder.embed_aligned(crops))
+        return {**batch, **conditions, "crops": torch.from_numpy(crops), "embeddings": embeddings}
 
     return batch_at
+
+
+def _choose_spec(rng: np.random.Generator, group: str, frames: int, usable: Callable[[str], bool]) -> ClipSpec:
+    """Motions, style and caption; drawn anew while the caption is of no use."""
+    choose = sample_clip_spec if frames > 1 else sample_image_spec
+    for _ in range(CAPTION_DRAWS):
+        spec = choose(rng, sample_person_word(rng, group))
+        if usable(spec.caption):
+            return spec
+    raise ConfigError(f"None of {CAPTION_DRAWS} captions fits into the model's prompts.")

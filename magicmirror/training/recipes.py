@@ -2,7 +2,7 @@
 
 ::
 
-    vae ──> prepare ──> tower ──> captions ──> joint ──> likeness     how the preview is made
+    vae ──> prepare ──> tower ──> captions ──> joint ──> likeness ──> predicted_decoder     how the preview is made
                                       └──────> base ──> stage1_images ──> stage2_videos    the paper's order in small
     CogVideoX-5B ────────────────────────────> cogvideox_5b_stage1 ──> cogvideox_5b_stage2  the paper
 
@@ -18,7 +18,7 @@ from typing import Literal
 from magicmirror.errors import ConfigError
 from magicmirror.training.config import TrainingConfig
 
-Objective = Literal["vae", "tower", "captions", "denoise"]
+Objective = Literal["vae", "decoder", "tower", "captions", "denoise"]
 Start = Literal["vae", "networks", "pipeline", "stage1", "cogvideox", "cogvideox_stage1"]
 
 _ADAPTER = ("adapter", "face_perceiver", "identity_fusion")
@@ -80,11 +80,39 @@ def decoder() -> Recipe:
         clip_share=0.5,
         weight_decay=0.0,
         kl_weight=0.0,
-        texture_weight=0.3,
+        texture_weight=1.0,
         train_encoder=False,
         ema_decay=0.99,
     )
     return Recipe(config, ("vae",), "teach the small VAE's decoder more detail", objective="vae", start="vae")
+
+
+def predicted_decoder() -> Recipe:
+    """The decoder learns on latents that the denoiser predicts, as it meets them when a video is made."""
+    config = TrainingConfig(
+        name="predicted_decoder",
+        preset="preview",
+        max_steps=4_000,
+        learning_rate=5e-4,
+        warmup_steps=50,
+        decay_steps=2_000,
+        image_batch=8,
+        clip_batch=2,
+        clip_share=0.5,
+        weight_decay=0.0,
+        kl_weight=0.0,
+        texture_weight=2.0,
+        train_encoder=False,
+        guidance_scale=1.5,
+        ema_decay=0.99,
+    )
+    return Recipe(
+        config,
+        ("vae",),
+        "teach the decoder to draw what the denoiser predicts",
+        objective="decoder",
+        start="pipeline",
+    )
 
 
 def tower() -> Recipe:
@@ -298,6 +326,7 @@ def cogvideox_5b_stage2() -> Recipe:
 _ALL: tuple[Callable[[], Recipe], ...] = (
     vae,
     decoder,
+    predicted_decoder,
     tower,
     captions,
     joint,

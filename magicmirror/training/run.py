@@ -38,7 +38,7 @@ def train(
 
     Args:
         recipe: What to do.
-        data: Folders of shards; for the recipe ``vae`` manifests.
+        data: Folders of shards; for recipes that train on raw pictures manifests.
         networks: To start from; trained in place.
         output: Gets ``checkpoints/`` and, at the end, what ``export`` says.
         max_hours: Wall time of the steps and checkpoints.

@@ -8,6 +8,7 @@ decoder           a trained VAE                                               ``
 tower joint base  a saved pipeline, or new networks around a trained VAE      ``start``, or ``vae`` and ``tokenizer``
 stage1_images     a saved pipeline: of ``base``, or of ``tower`` at least     ``start``
 likeness          a saved pipeline: of ``joint``                              ``start``
+predicted_decoder a saved pipeline: of ``likeness``                           ``start``
 stage2_videos     a saved pipeline whose adapter stage 1 has trained          ``start``
 cogvideox_5b_...  a stock CogVideoX and PhotoMaker-V2's encoder; for stage 2  ``start``, ``identity_encoder``;
                   also the adapter of stage 1                                 for stage 2 ``adapter``

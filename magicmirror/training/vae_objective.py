@@ -4,9 +4,11 @@ The loss is the sum of four terms, none of which needs a downloaded network: the
 same of their edges (differences of neighbours in space and time) on three scales, which is what the eye asks for and
 the pixel error forgives, a blurred outline or a flicker; the divergence of the posterior from the normal distribution;
 and the texture term. What 64 cells of latents cannot hold, as every single hair, the first two terms answer with their
-mean, which is smooth; the texture term asks for as much fine detail in each place as there was, wherever it lies.
+mean, which is smooth; the texture term asks for as much fine detail in each place as there was, wherever it lies. It
+asks each direction and scale apart: of the Laplacian alone a fine checkerboard has the most, and a decoder draws one.
 
 With ``train_encoder`` off the decoder learns alone: latents keep their meaning, so a denoiser stays as good as it was.
+With ``PredictedLatents`` it learns on what that denoiser predicts, rather than on latents of real pictures.
 """
 
 from __future__ import annotations
@@ -20,9 +22,13 @@ from torch.nn import functional
 
 from magicmirror.training.config import TrainingConfig
 from magicmirror.training.parts import WHOLE, Batch, Part
+from magicmirror.training.predicted_latents import PredictedLatents
 
 SCALES = 3
-TEXTURE_WINDOW_PX = 8
+TEXTURE_SCALES = 2
+TEXTURE_WINDOW = 8
+# The three details of the Haar wavelet: along the width, along the height, and across both.
+_HAAR = (((1.0, -1.0), (1.0, -1.0)), ((1.0, 1.0), (-1.0, -1.0)), ((1.0, -1.0), (-1.0, 1.0)))
 
 
 class VaeObjective(nn.Module):
@@ -31,12 +37,16 @@ class VaeObjective(nn.Module):
     Args:
         vae: Trained.
         config: Of the run; ``edge_weight``, ``kl_weight`` and ``texture_weight`` are the weights of the last terms.
+        predict: Puts the denoiser's latents in the place of the posterior's sample; ``None`` decodes the sample.
     """
 
-    def __init__(self, vae: AutoencoderKLCogVideoX, config: TrainingConfig) -> None:
+    def __init__(
+        self, vae: AutoencoderKLCogVideoX, config: TrainingConfig, predict: PredictedLatents | None = None
+    ) -> None:
         super().__init__()
         self.vae = vae
         self.config = config
+        self._predict = predict
 
     @property
     def untrained(self) -> tuple[str, ...]:
@@ -48,8 +58,8 @@ class VaeObjective(nn.Module):
 
         Args:
             batch: ``pixels`` (B, F, H, W, 3) uint8 RGB, F = 8 n + 1: latent frames are
-                decoded in pairs after the first.
-            generator: Of the posterior's sample.
+                decoded in pairs after the first; for predicted latents also their conditions.
+            generator: Of the posterior's sample, and of noise and timesteps of predicted latents.
             part: Which of the step's samples these are.
 
         Returns:
@@ -61,7 +71,10 @@ class VaeObjective(nn.Module):
         mean, std = posterior.mean.float(), posterior.std.float()
         total = part.of_all(mean)
         noise = torch.randn((total, *mean.shape[1:]), generator=generator)[part.rows(total)]
-        decoded = self.vae.decode((mean + std * noise.to(mean.device)).to(clips.dtype)).sample.float()
+        latents = mean + std * noise.to(mean.device)
+        if self._predict is not None:
+            latents = self._predict(latents, batch, generator, part)
+        decoded = self.vae.decode(latents.to(clips.dtype)).sample.float()
 
         pixel = (decoded - clips).abs().mean()
         edge = edge_error(decoded, clips)
@@ -96,21 +109,29 @@ def edge_error(clips: Tensor, wanted: Tensor) -> Tensor:
 
 
 def texture_error(clips: Tensor, wanted: Tensor) -> Tensor:
-    """Mean absolute difference of local detail: the root mean square of the Laplacian in windows of 8 x 8 px.
+    """Mean absolute difference of local detail: root mean squares of Haar's three details in windows of 8 x 8.
 
     Args:
         clips: (B, 3, F, H, W).
         wanted: Of the same shape.
+
+    Returns:
+        Mean over windows, details and the two scales.
     """
-    return (_detail(clips) - _detail(wanted)).abs().mean()
+    made, asked = (each.mean(1).flatten(0, 1)[:, None] for each in (clips, wanted))
+    errors = []
+    for _ in range(TEXTURE_SCALES):
+        errors.append((_detail(made) - _detail(asked)).abs().mean())
+        if min(made.shape[-2:]) < 4:
+            break
+        made, asked = functional.avg_pool2d(made, 2), functional.avg_pool2d(asked, 2)
+    return torch.stack(errors).mean()
 
 
-def _detail(clips: Tensor) -> Tensor:
-    """Strength of the Laplacian of the grey pictures, (B * F, 1, h, w)."""
-    grey = clips.mean(1).flatten(0, 1)[:, None]
-    kernel = grey.new_tensor([[0.0, 1.0, 0.0], [1.0, -4.0, 1.0], [0.0, 1.0, 0.0]])[None, None]
-    energy = functional.conv2d(grey, kernel).square()
-    window = min(TEXTURE_WINDOW_PX, *energy.shape[-2:])
+def _detail(grey: Tensor) -> Tensor:
+    """Strength of the details of grey pictures (N, 1, H, W), (N, 3, h, w)."""
+    energy = functional.conv2d(grey, grey.new_tensor(_HAAR)[:, None] / 2).square()
+    window = min(TEXTURE_WINDOW, *energy.shape[-2:])
     # The root of zero has no derivative.
     return (functional.avg_pool2d(energy, window, max(1, window // 2)) + 1e-6).sqrt()
 

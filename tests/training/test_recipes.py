@@ -14,7 +14,7 @@ from tests.tiny_training import FRAMES, generator, make_batch, make_config
 
 
 def make_objective(recipe, pipeline):
-    if recipe.objective == "vae":
+    if recipe.objective in ("vae", "decoder"):
         return VaeObjective(pipeline.vae, recipe.config)
     if recipe.objective == "tower":
         return TowerObjective(pipeline.image_encoder, pipeline.face_perceiver, pipeline.transformer)

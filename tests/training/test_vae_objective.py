@@ -1,13 +1,11 @@
 """Training of the VAE: its four terms by hand, that it learns moving clips, and where its clips come from."""
 
 import json
-from dataclasses import asdict
 
 import numpy as np
 import pytest
 import torch
 
-from magicmirror.data.manifest import PortraitRecord
 from magicmirror.errors import ConfigError
 from magicmirror.training.build import build_trainer
 from magicmirror.training.parts import Part
@@ -20,36 +18,6 @@ from tests.tiny_training import build_trainable, generator, make_config
 
 def vae_config(**changes):
     return make_config(name="vae", image_batch=4, clip_batch=2, clip_share=0.5, **changes)
-
-
-@pytest.fixture(scope="module")
-def manifest(examples, face_analyzer, tmp_path_factory):
-    """Two portraits of different strata for training, one held out."""
-    from magicmirror.faces.selection import choose_face
-    from magicmirror.media import load_image
-
-    path = tmp_path_factory.mktemp("manifest") / "manifest.jsonl"
-    lines = []
-    for name, group, split in (
-        ("man_1", "man", "train"),
-        ("woman_1", "woman", "train"),
-        ("man_2", "man", "validation"),
-    ):
-        face = choose_face(face_analyzer.analyze(load_image(examples / f"{name}.jpg")))
-        record = PortraitRecord(
-            path=f"{name}.jpg",
-            source="tests",
-            licence="CC0",
-            person_id=name,
-            group=group,
-            stratum=group,
-            landmarks=tuple((float(x), float(y)) for x, y in face.landmarks),
-            box=(face.box.left, face.box.top, face.box.right, face.box.bottom),
-            split=split,
-        )
-        lines.append(json.dumps(asdict(record)) + "\n")
-    path.write_text("".join(lines))
-    return path
 
 
 def moving_clips(rows=2, frames=9, side=32):
@@ -94,13 +62,21 @@ def test_edges_see_a_blur_and_a_flicker_but_no_constant():
 
 
 def test_texture_is_how_much_detail_there_is_and_not_where():
-    """A pattern of +-a has the Laplacian -+8 a inside; moved by a pixel it is the same texture, blurred it is less."""
+    """A checkerboard of +-a has 2 a across and nothing along a side or at half the size; stripes have it along one."""
     board = 0.1 * (-1.0) ** (torch.arange(34)[:, None] + torch.arange(34))
-    pattern = board[None, None, None].repeat(1, 3, 2, 1, 1)
-    assert texture_error(pattern, torch.zeros_like(pattern)).item() == pytest.approx(0.8, rel=1e-2)
-    assert texture_error(0.25 * pattern, pattern).item() == pytest.approx(0.6, rel=1e-2)
+    stripes = 0.1 * (-1.0) ** torch.arange(34).expand(34, 34)
+    pattern, striped = (each[None, None, None].repeat(1, 3, 2, 1, 1) for each in (board, stripes))
+    share = 1 / (3 * 2)  # one of three details, on one of two scales
+    assert texture_error(pattern, torch.zeros_like(pattern)).item() == pytest.approx(0.2 * share, rel=2e-2)
+    assert texture_error(0.25 * pattern, pattern).item() == pytest.approx(0.15 * share, rel=2e-2)
     assert texture_error(-pattern, pattern).item() == pytest.approx(0, abs=1e-6)
     assert texture_error(pattern + 0.3, pattern).item() == pytest.approx(0, abs=1e-5)
+    # One direction does not stand in for another, as it would where all detail is one number.
+    assert texture_error(pattern, striped).item() == pytest.approx(0.4 * share, rel=2e-2)
+    wide = torch.nn.functional.interpolate(striped[:, :, 0], scale_factor=2)[:, :, None]
+    # Stripes twice as wide are the second scale's: 2 a there, and every other difference on the first.
+    expected = (0.2 + 0.2 / 2**0.5) * share
+    assert texture_error(wide, torch.zeros_like(wide)).item() == pytest.approx(expected, rel=3e-2)
     still = torch.zeros_like(pattern).requires_grad_()
     texture_error(still, pattern).backward()
     assert still.grad.isfinite().all()
@@ -165,11 +141,9 @@ def test_nobody_to_train_with_is_refused(manifest, examples, tmp_path):
         build_trainer(recipe, [manifest], build_trainable().vae, tmp_path)
 
 
-def test_a_run_leaves_a_vae_whose_latents_have_unit_deviation(manifest, examples, tmp_path, monkeypatch):
-    from magicmirror.training import portrait_clips
+def test_a_run_leaves_a_vae_whose_latents_have_unit_deviation(manifest, examples, small_clips, tmp_path):
     from magicmirror.training.networks import load_vae
 
-    monkeypatch.setattr(portrait_clips.portrait_batches, "__defaults__", (9, 32))
     recipe = Recipe(vae_config(max_steps=2, validation_steps=2), ("vae",), "try", objective="vae", start="vae")
     folder = train(recipe, [manifest], build_trainable().vae, tmp_path, portraits=examples)
     assert folder == tmp_path / "vae"
@@ -184,11 +158,9 @@ def test_a_run_leaves_a_vae_whose_latents_have_unit_deviation(manifest, examples
     assert json.loads((folder / "recipe.json").read_text())["name"] == "vae"
 
 
-def test_a_decoder_that_learns_alone_leaves_latents_as_they_are(manifest, examples, tmp_path, monkeypatch):
-    from magicmirror.training import portrait_clips
+def test_a_decoder_that_learns_alone_leaves_latents_as_they_are(manifest, examples, small_clips, tmp_path):
     from magicmirror.training.networks import load_vae
 
-    monkeypatch.setattr(portrait_clips.portrait_batches, "__defaults__", (9, 32))
     config = vae_config(max_steps=2, learning_rate=1e-2, texture_weight=0.3, kl_weight=0.0, train_encoder=False)
     recipe = Recipe(config, ("vae",), "try", objective="vae", start="vae")
     before, clips = build_trainable().vae, as_clips(moving_clips()["pixels"])

@@ -1,0 +1,184 @@
+"""The decoder's training on what the denoiser predicts: the prediction by hand, its batches, and a run."""
+
+from dataclasses import replace
+
+import numpy as np
+import pytest
+import torch
+
+from magicmirror.data.embedding import BatchEmbedder
+from magicmirror.errors import ConfigError
+from magicmirror.pipeline.pipeline import MagicMirrorPipeline
+from magicmirror.training import portrait_clips
+from magicmirror.training.build import build_trainer
+from magicmirror.training.networks import identity_objective
+from magicmirror.training.objective import Dropout
+from magicmirror.training.parts import WHOLE, Part, take
+from magicmirror.training.portrait_clips import portrait_batches
+from magicmirror.training.predicted_latents import PredictedLatents
+from magicmirror.training.recipes import Recipe, find_recipe
+from magicmirror.training.run import train
+from magicmirror.training.vae_objective import VaeObjective
+from tests.tiny_pipeline import TEXT_LENGTH, build_pipeline
+from tests.tiny_training import CELLS, CHANNELS, FRAMES, SIDE_PX, generator, make_batch, make_config
+
+CAPTION = "a man img smiles"
+
+
+def decoder_config(**changes):
+    options = {"name": "predicted_decoder", "kl_weight": 0.0, "texture_weight": 1.0, "train_encoder": False}
+    return make_config(**{**options, "guidance_scale": 1.5, "clip_share": 0.5, **changes})
+
+
+def make_prediction(pipeline, config, factor=0.7):
+    return PredictedLatents(identity_objective(pipeline, config), factor, config)
+
+
+@pytest.fixture
+def captions(monkeypatch):
+    """Captions that the tiny tokenizer can take in place of the sampled ones; others may be put in front."""
+    queue = []
+
+    def shortened(choose):
+        def chosen(*arguments):
+            return replace(choose(*arguments), caption=queue.pop(0) if queue else CAPTION)
+
+        return chosen
+
+    for name in ("sample_clip_spec", "sample_image_spec"):
+        monkeypatch.setattr(portrait_clips, name, shortened(getattr(portrait_clips, name)))
+    return queue
+
+
+@torch.no_grad()
+def test_a_prediction_is_guided_away_from_the_row_without_conditions(trainable):
+    """x0 = sqrt(a) z - sqrt(1 - a) v, and v = v_plain + 1.5 (v_given - v_plain)."""
+    config = decoder_config(predicted_from=400, predicted_below=401)
+    batch = make_batch(trainable.tokenizer, rows=2)
+    latents = torch.randn(2, CHANNELS, FRAMES, CELLS, CELLS, generator=generator(5))
+    predicted = make_prediction(trainable, config)(latents, batch, generator(1), WHOLE)
+
+    noise = torch.randn(2, FRAMES, CHANNELS, CELLS, CELLS, generator=generator(1))
+    alpha = trainable.scheduler.alphas_cumprod[400].float()
+    noisy = alpha.sqrt() * 0.7 * latents.transpose(1, 2) + (1 - alpha).sqrt() * noise
+    objective, timesteps = identity_objective(trainable, config), torch.tensor([400, 400])
+    dropped = [torch.full((2,), value) for value in (False, True)]
+    given, plain = (objective.predict(batch, noisy, timesteps, Dropout(each, each)) for each in dropped)
+    assert not torch.allclose(given, plain)
+    clean = alpha.sqrt() * noisy - (1 - alpha).sqrt() * (plain + 1.5 * (given - plain))
+    torch.testing.assert_close(predicted, clean.transpose(1, 2) / 0.7, rtol=1e-4, atol=1e-5)
+
+
+@torch.no_grad()
+def test_hardly_any_noise_leaves_hardly_anything_to_predict(trainable):
+    batch = make_batch(trainable.tokenizer, rows=2)
+    latents = torch.randn(2, CHANNELS, FRAMES, CELLS, CELLS, generator=generator(5))
+    errors = []
+    for first in (0, 300, 998):
+        config = decoder_config(predicted_from=first, predicted_below=first + 1, guidance_scale=1.0)
+        predicted = make_prediction(trainable, config)(latents, batch, generator(1), WHOLE)
+        errors.append((predicted - latents).abs().mean().item())
+    assert errors[0] < 0.1 < errors[1] < errors[2]
+
+
+@torch.no_grad()
+def test_parts_of_a_step_are_the_step(trainable):
+    predict = make_prediction(trainable, decoder_config())
+    batch = make_batch(trainable.tokenizer)
+    latents = torch.randn(4, CHANNELS, FRAMES, CELLS, CELLS, generator=generator(5))
+    halves = []
+    for part in (Part(0, 2), Part(1, 2)):
+        rows = part.rows(4)
+        halves.append(predict(latents[rows], take(batch, rows), generator(2), part))
+    torch.testing.assert_close(torch.cat(halves), predict(latents, batch, generator(2), WHOLE), rtol=1e-5, atol=1e-6)
+
+
+def test_batches_hold_the_same_pictures_and_what_a_denoiser_takes(manifest, examples, trainable, captions):
+    def source(config=None, **conditions):
+        return portrait_batches([manifest], examples, config or decoder_config(), 9, SIDE_PX, **conditions)
+
+    with_conditions = source(tokenizer=trainable.tokenizer, text_length=TEXT_LENGTH)
+    for step in range(4):
+        batch = with_conditions(step)
+        assert torch.equal(batch["pixels"], source()(step)["pixels"])
+        rows = len(batch["pixels"])
+        assert batch["captions"] == [CAPTION] * rows and batch["input_ids"].shape == (rows, TEXT_LENGTH)
+        assert batch["crops"].shape == (rows, SIDE_PX, SIDE_PX, 3) and batch["crops"].dtype == torch.uint8
+        assert not torch.equal(batch["crops"], batch["pixels"][:, 0])  # another view
+        expected = BatchEmbedder().embed_aligned(batch["crops"].numpy())
+        np.testing.assert_allclose(batch["embeddings"].numpy(), expected, rtol=1e-5, atol=1e-6)
+        halves = [with_conditions(step, Part(index, 2)) for index in range(2)]
+        for name in ("pixels", "crops", "input_ids"):
+            assert torch.equal(torch.cat([half[name] for half in halves]), batch[name])
+
+
+def test_a_caption_that_does_not_fit_is_drawn_anew(manifest, examples, trainable, captions):
+    batches = portrait_batches([manifest], examples, decoder_config(), 9, SIDE_PX, trainable.tokenizer, TEXT_LENGTH)
+    captions += ["a man img who says very much more than these tokens can hold", "nobody is here"]
+    assert batches(0)["captions"] == [CAPTION] * len(batches(0)["pixels"])
+    assert captions == []
+    captions += ["nobody is here"] * portrait_clips.CAPTION_DRAWS
+    with pytest.raises(ConfigError, match="None of 100 captions fits"):
+        batches(0)
+
+
+def test_only_the_decoder_learns_and_the_whole_pipeline_is_saved(
+    manifest, examples, small_clips, trainable, captions, tmp_path
+):
+    config = decoder_config(max_steps=3, learning_rate=1e-2, clip_share=0.7, validation_steps=3, predicted_below=1000)
+    recipe = Recipe(config, ("vae",), "try", objective="decoder", start="pipeline")
+    before = {name: value.clone() for part in PARTS for name, value in named(trainable, part)}
+    folder = train(recipe, [manifest], trainable, tmp_path, portraits=examples)
+    assert folder == tmp_path / "pipeline"
+    saved = MagicMirrorPipeline.from_pretrained(folder, dtype=torch.float32)
+    changed = {
+        name for part in PARTS for name, value in named(saved, part) if not torch.equal(value, half(before[name]))
+    }
+    assert changed and all(name.startswith(("vae.decoder.", "vae.post_quant_conv.")) for name in changed)
+    assert (tmp_path / "validation" / "step-00000003" / "grid.png").is_file()
+
+
+PARTS = ("vae", "transformer", "text_encoder", "image_encoder", "face_perceiver", "identity_perceiver")
+
+
+def named(pipeline, part):
+    return [(f"{part}.{name}", value) for name, value in getattr(pipeline, part).named_parameters()]
+
+
+def half(value):
+    """As the pipeline is saved."""
+    return value.half().float()
+
+
+def test_it_learns_to_undo_what_the_denoiser_does(trainable):
+    """On one batch with fixed noise the error falls, and by more than where real latents are decoded."""
+    batch = {**make_batch(trainable.tokenizer, rows=2), "pixels": smooth_clips()}
+    config = decoder_config(texture_weight=0.0, predicted_from=400, predicted_below=401)
+    objective = VaeObjective(trainable.vae, config, make_prediction(trainable, config, 1.0))
+    decoder = [*trainable.vae.decoder.parameters()]
+    optimizer = torch.optim.AdamW(decoder, lr=1e-2)
+    errors = []
+    for _ in range(25):
+        losses = objective(batch, generator(3))
+        optimizer.zero_grad()
+        losses["loss"].backward()
+        optimizer.step()
+        errors.append(losses["pixel"].item())
+    assert errors[-1] < 0.7 * errors[0]
+    assert all(parameter.grad is None for parameter in trainable.transformer.parameters())
+
+
+def smooth_clips(rows=2, frames=9):
+    ramp = np.linspace(40, 200, SIDE_PX, dtype=np.uint8)
+    return torch.from_numpy(np.tile(ramp[:, None, None], (rows, frames, 1, SIDE_PX, 3)))
+
+
+def test_what_cannot_be_trained_is_refused(manifest, examples, trainable, tmp_path):
+    recipe = find_recipe("predicted_decoder")
+    with pytest.raises(ConfigError, match="--portraits"):
+        build_trainer(recipe, [manifest], trainable, tmp_path)
+    with pytest.raises(ConfigError, match="dlib's embeddings"):
+        build_trainer(recipe, [manifest], build_pipeline(), tmp_path, portraits=examples)
+    for wrong in ({"predicted_from": 1000}, {"predicted_from": 500, "predicted_below": 500}, {"guidance_scale": 0.5}):
+        with pytest.raises(ConfigError, match=next(reversed(wrong))):
+            decoder_config(**wrong)
