@@ -1,6 +1,6 @@
 """The benchmark runner: every case becomes a saved video, is measured once from its file, and is logged.
 
-A folder holds one *row* of the report (``generated``, ``data`` or ``clips``)::
+A folder holds one *row* of the report (``generated``, ``data``, ``reconstructed`` or ``clips``)::
 
     <output>/<row>/people.json      who is tested: embeddings of references, of altered references, of the group
     <output>/<row>/videos/          one mp4 a case

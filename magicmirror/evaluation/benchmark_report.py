@@ -17,7 +17,7 @@ from magicmirror.evaluation.obedience import all_obeyed
 from magicmirror.evaluation.targets import benchmark_targets, target_lines
 from magicmirror.media import complete_file
 
-ROWS = ("generated", "data", "clips")
+ROWS = ("generated", "data", "reconstructed", "clips")
 JSON_FILE = "benchmark.json"
 MARKDOWN_FILE = "benchmark.md"
 SHEET_FILE = "{row}.png"
@@ -133,7 +133,8 @@ def markdown(
         "# Benchmark",
         "",
         "`data` is the animation of the same portraits with the same captions: what a perfect model of this kind would",
-        "score. `clips` is real footage. Definitions are in `docs/evaluation.md`.",
+        "score. `reconstructed` is that through the model's VAE and back: what no denoiser on its latents can pass.",
+        "`clips` is real footage. Definitions are in `docs/evaluation.md`.",
         "",
         *target_lines(benchmark_targets(figures)),
         *_section("Table 1 of the paper", TABLE_1, figures, with_paper=True),

@@ -1,14 +1,22 @@
-"""Where the videos of a benchmark come from: the model, or the animation of the same portrait as an upper bound."""
+"""Where the videos of a benchmark come from: the model, or the animation of the same portrait as an upper bound.
+
+That bound is stated twice: as rendered, and through the model's VAE, which no denoiser on its latents can pass.
+"""
 
 from __future__ import annotations
 
 from collections.abc import Callable
+from dataclasses import replace
 from typing import Any
+
+import numpy as np
+import torch
 
 from magicmirror.data.animation import render_clip
 from magicmirror.evaluation.cases import Case
 from magicmirror.evaluation.identity_pictures import animation_landmarks
 from magicmirror.media import load_image
+from magicmirror.pipeline.pipeline import MagicMirrorPipeline
 from magicmirror.pipeline.profiles import Profile
 from magicmirror.types import GeneratedVideo, GenerationRequest, VideoShape
 
@@ -60,3 +68,24 @@ def animated_clips(shape: VideoShape) -> VideoSource:
         )
 
     return source
+
+
+def reconstructed_videos(source: VideoSource, pipeline: MagicMirrorPipeline) -> VideoSource:
+    """Return the source that encodes and decodes the videos of another one.
+
+    Args:
+        source: Of the videos.
+        pipeline: Its VAE is used, the decoder as in a request.
+    """
+    vae = pipeline.vae
+
+    @torch.inference_mode()
+    def reconstruct(case: Case) -> GeneratedVideo:
+        video = source(case)
+        pixels = torch.from_numpy(video.frames).to(vae.device, vae.dtype).permute(3, 0, 1, 2)[None] / 127.5 - 1
+        latents = vae.encode(pixels).latent_dist.mean.transpose(1, 2) * vae.config.scaling_factor
+        decoded = pipeline.decode_latents(latents)[0].float().clamp(-1, 1)
+        frames = ((decoded.permute(1, 2, 3, 0) + 1) * 127.5).round().to("cpu", torch.uint8).numpy()
+        return replace(video, frames=np.ascontiguousarray(frames))
+
+    return reconstruct

@@ -120,6 +120,35 @@ def test_upper_bound_needs_no_network(examples, tmp_path, monkeypatch):
     assert rows["data"]["words"]["motions"]["tilt_left"]["mean_effect"] == pytest.approx(12, abs=3)
 
 
+@pytest.mark.skipif(not (bundled_model("preview") / "model_index.json").is_file(), reason="no preview model yet")
+def test_reconstructions_are_the_animations_through_the_vae(examples, tmp_path, monkeypatch):
+    import numpy as np
+    import torch
+
+    from magicmirror.media import read_video
+    from magicmirror.pipeline.pipeline import MagicMirrorPipeline
+
+    prompts = tmp_path / "prompts.txt"
+    prompts.write_text('{"prompt": "a {person} img tilts the head", "motions": ["tilt_left"], "style": "sepia"}\n')
+    options = ("--portraits", examples, "--all-portraits", "--output", tmp_path / "out", "--limit", 2)
+    monkeypatch.setattr(MagicMirrorPipeline, "__call__", lambda *_, **__: pytest.fail("generated"))
+    assert evaluate.run(parse(*options, "--prompts", prompts, "--rows", "data", "reconstructed")) == 0
+    rows = json.loads((tmp_path / "out" / "benchmark.json").read_text())["rows"]
+    assert set(rows) == {"data", "reconstructed"}
+    assert rows["reconstructed"]["words"]["motions"]["tilt_left"]["mean_effect"] == pytest.approx(12, abs=3)
+    data, made = (
+        read_video(min((tmp_path / "out" / row / "videos").glob("*.mp4")))[0].astype(float)
+        for row in ("data", "reconstructed")
+    )
+    assert made.shape == data.shape
+    assert 0.5 < np.abs(made - data).mean() < 0.5 * np.abs(data - data.mean((0, 1, 2))).mean()
+    vae = MagicMirrorPipeline.from_pretrained(bundled_model("preview"), dtype=torch.float32).vae
+    pixels = torch.from_numpy(data).permute(3, 0, 1, 2)[None].float() / 127.5 - 1
+    with torch.no_grad():
+        expected = ((vae.decode(vae.encode(pixels).latent_dist.mean).sample[0].permute(1, 2, 3, 0) + 1) * 127.5).numpy()
+    assert np.abs(made - expected.clip(0, 255)).mean() < 3  # two mp4 lie between them
+
+
 def test_missing_options_are_refused(tmp_path):
     with pytest.raises(ConfigError, match="needs portraits"):
         evaluate.run(parse("--output", tmp_path))
