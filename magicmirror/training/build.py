@@ -21,7 +21,7 @@ from magicmirror.training.config import TrainingConfig
 from magicmirror.training.identity_loss import IdentityLoss
 from magicmirror.training.networks import identity_objective, train_only
 from magicmirror.training.parts import BatchSource
-from magicmirror.training.perceptual_loss import PerceptualLoss
+from magicmirror.training.perceptual_loss import PerceptualLoss, PictureDistance
 from magicmirror.training.portrait_clips import portrait_batches
 from magicmirror.training.predicted_latents import PredictedLatents
 from magicmirror.training.recipes import Recipe
@@ -34,6 +34,8 @@ logger = logging.getLogger(__name__)
 
 Networks: TypeAlias = MagicMirrorPipeline | AutoencoderKLCogVideoX
 
+CENTRE_BATCHES = 16
+"""Whose people's mean embedding the perceptual term of a decoder takes off."""
 CHECKPOINT_FOLDER, CURVES_FOLDER, VALIDATION_FOLDER = "checkpoints", "curves", "validation"
 
 
@@ -99,7 +101,12 @@ def _vae_parts(
     predict = PredictedLatents(denoiser, networks.vae.config.scaling_factor, recipe.config)
     length = networks.transformer.config.max_text_seq_length
     batches = portrait_batches(data, portraits, recipe.config, tokenizer=networks.tokenizer, text_length=length)
-    return VaeObjective(networks.vae, recipe.config, predict), batches
+    distance = None
+    if recipe.config.perceptual_loss > 0:
+        centre = torch.cat([batches(step)["embeddings"] for step in range(CENTRE_BATCHES)]).mean(0)
+        recognizer = DlibFaceRecognizer.from_dlib_package().to(networks.vae.device)
+        distance = PictureDistance(recognizer, centre)
+    return VaeObjective(networks.vae, recipe.config, predict, distance), batches
 
 
 def _pipeline_parts(

@@ -16,6 +16,50 @@ from torch.nn import functional
 from magicmirror.models.recognizer import DlibFaceRecognizer, chips_from_template
 
 
+class PictureDistance:
+    """How different two pictures of a canonically framed head look: pixels, features and embedding.
+
+    Args:
+        recognizer: Frozen; its features and embeddings are compared.
+        centre: (E,) mean embedding, taken off both embeddings before they are compared; see ``IdentityLoss``.
+    """
+
+    def __init__(self, recognizer: DlibFaceRecognizer, centre: Tensor | None = None) -> None:
+        self.recognizer = recognizer
+        self.centre = centre
+
+    def __call__(self, predicted: Tensor, wanted: Tensor) -> Tensor:
+        """Mean over pictures.
+
+        Args:
+            predicted: (N, 3, H, W) in about [-1, 1]; gradients flow into it.
+            wanted: Of the same shape.
+
+        Returns:
+            Scalar: mean absolute difference of pixels, plus the mean over the recogniser's stages of the squared
+            difference of features of unit length, in [0, 4], plus 1 - cosine of the embeddings, in [0, 2].
+        """
+        maps = self._maps(predicted)
+        with torch.no_grad():
+            wanted_maps = self._maps(wanted)
+        distances = [
+            (functional.normalize(map_.float(), dim=1) - functional.normalize(goal.float(), dim=1))
+            .square()
+            .sum(1)
+            .mean()
+            for map_, goal in zip(maps, wanted_maps, strict=True)
+        ]
+        likeness = functional.cosine_similarity(self._embedding(maps), self._embedding(wanted_maps), dim=-1).mean()
+        return (predicted - wanted).abs().mean() + torch.stack(distances).mean() + (1 - likeness)
+
+    def _embedding(self, maps: list[Tensor]) -> Tensor:
+        embedding = self.recognizer.embedding(maps).float()
+        return embedding if self.centre is None else embedding - self.centre.to(embedding)
+
+    def _maps(self, pixels: Tensor) -> list[Tensor]:
+        return self.recognizer.feature_maps(chips_from_template((pixels / 2 + 0.5).clamp(0, 1)))
+
+
 class PerceptualLoss:
     """Decodes one latent frame of some samples, predicted and true, as stills and compares them.
 
@@ -24,16 +68,15 @@ class PerceptualLoss:
 
     Args:
         vae: Frozen; gradients flow through its decoder.
-        recognizer: Frozen; its features and embeddings are compared.
-        centre: (E,) mean embedding, taken off both embeddings before they are compared; see ``IdentityLoss``.
+        recognizer: See ``PictureDistance``.
+        centre: See ``PictureDistance``.
     """
 
     def __init__(
         self, vae: AutoencoderKLCogVideoX, recognizer: DlibFaceRecognizer, centre: Tensor | None = None
     ) -> None:
         self.vae = vae.requires_grad_(False).eval()
-        self.recognizer = recognizer
-        self.centre = centre
+        self.distance = PictureDistance(recognizer, centre)
 
     def __call__(self, clean: Tensor, latents: Tensor, frames: Tensor, keep: Tensor) -> Tensor:
         """Mean over kept samples.
@@ -45,9 +88,7 @@ class PerceptualLoss:
             keep: (B,) bool.
 
         Returns:
-            Scalar: mean absolute difference of pixels in [-1, 1], plus the mean over the recogniser's stages of the
-            squared difference of features of unit length, in [0, 4], plus 1 - cosine of the embeddings, in [0, 2]. Zero
-            if nothing is kept.
+            Scalar, the ``PictureDistance``; zero if nothing is kept.
         """
         if not bool(keep.any()):
             return clean.new_zeros(())
@@ -55,26 +96,9 @@ class PerceptualLoss:
         predicted = self._decode(clean[rows, frames[rows]])
         with torch.no_grad():
             wanted = self._decode(latents[rows, frames[rows]])
-            wanted_maps = self._maps(wanted)
-        maps = self._maps(predicted)
-        distances = [
-            (functional.normalize(map_.float(), dim=1) - functional.normalize(goal.float(), dim=1))
-            .square()
-            .sum(1)
-            .mean()
-            for map_, goal in zip(maps, wanted_maps, strict=True)
-        ]
-        likeness = functional.cosine_similarity(self._embedding(maps), self._embedding(wanted_maps), dim=-1).mean()
-        return (predicted - wanted).abs().mean() + torch.stack(distances).mean() + (1 - likeness)
+        return self.distance(predicted, wanted)
 
     def _decode(self, latents: Tensor) -> Tensor:
         """Decode (N, C, H, W) latents as stills, (N, 3, H_px, W_px)."""
         pixels: Tensor = self.vae.decode(latents.unsqueeze(2) / self.vae.config.scaling_factor).sample
         return pixels[:, :, 0].float()
-
-    def _embedding(self, maps: list[Tensor]) -> Tensor:
-        embedding = self.recognizer.embedding(maps).float()
-        return embedding if self.centre is None else embedding - self.centre.to(embedding)
-
-    def _maps(self, pixels: Tensor) -> list[Tensor]:
-        return self.recognizer.feature_maps(chips_from_template((pixels / 2 + 0.5).clamp(0, 1)))

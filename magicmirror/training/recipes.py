@@ -12,7 +12,7 @@ Numbers marked (paper) are those of section 4.1; every other one is our decision
 from __future__ import annotations
 
 from collections.abc import Callable
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from typing import Literal
 
 from magicmirror.errors import ConfigError
@@ -89,22 +89,13 @@ def decoder() -> Recipe:
 
 def predicted_decoder() -> Recipe:
     """The decoder learns on latents that the denoiser predicts, as it meets them when a video is made."""
-    config = TrainingConfig(
+    config = replace(
+        decoder().config,
         name="predicted_decoder",
-        preset="preview",
-        max_steps=4_000,
         learning_rate=5e-4,
-        warmup_steps=50,
-        decay_steps=2_000,
-        image_batch=8,
-        clip_batch=2,
-        clip_share=0.5,
-        weight_decay=0.0,
-        kl_weight=0.0,
-        texture_weight=2.0,
-        train_encoder=False,
+        texture_weight=4.0,
+        perceptual_loss=0.35,
         guidance_scale=1.5,
-        ema_decay=0.99,
     )
     return Recipe(
         config,

@@ -8,7 +8,8 @@ mean, which is smooth; the texture term asks for as much fine detail in each pla
 asks each direction and scale apart: of the Laplacian alone a fine checkerboard has the most, and a decoder draws one.
 
 With ``train_encoder`` off the decoder learns alone: latents keep their meaning, so a denoiser stays as good as it was.
-With ``PredictedLatents`` it learns on what that denoiser predicts, rather than on latents of real pictures.
+With ``PredictedLatents`` it learns on what that denoiser predicts, rather than on latents of real pictures; there the
+perceptual term of the denoiser's own training keeps the face a face that the recogniser knows.
 """
 
 from __future__ import annotations
@@ -22,6 +23,7 @@ from torch.nn import functional
 
 from magicmirror.training.config import TrainingConfig
 from magicmirror.training.parts import WHOLE, Batch, Part
+from magicmirror.training.perceptual_loss import PictureDistance
 from magicmirror.training.predicted_latents import PredictedLatents
 
 SCALES = 3
@@ -38,15 +40,22 @@ class VaeObjective(nn.Module):
         vae: Trained.
         config: Of the run; ``edge_weight``, ``kl_weight`` and ``texture_weight`` are the weights of the last terms.
         predict: Puts the denoiser's latents in the place of the posterior's sample; ``None`` decodes the sample.
+        distance: The perceptual term on one frame of each sample, ``config.perceptual_loss`` its weight; ``None``
+            leaves it out.
     """
 
     def __init__(
-        self, vae: AutoencoderKLCogVideoX, config: TrainingConfig, predict: PredictedLatents | None = None
+        self,
+        vae: AutoencoderKLCogVideoX,
+        config: TrainingConfig,
+        predict: PredictedLatents | None = None,
+        distance: PictureDistance | None = None,
     ) -> None:
         super().__init__()
         self.vae = vae
         self.config = config
         self._predict = predict
+        self._distance = distance
 
     @property
     def untrained(self) -> tuple[str, ...]:
@@ -63,7 +72,8 @@ class VaeObjective(nn.Module):
             part: Which of the step's samples these are.
 
         Returns:
-            ``loss`` to minimise; ``pixel``, ``edge``, ``divergence`` and ``texture``, its terms without their weights.
+            ``loss`` to minimise; ``pixel``, ``edge``, ``divergence``, ``texture`` and, where it is on, ``perceptual``,
+            its terms without their weights.
         """
         clips = as_clips(batch["pixels"])
         with torch.set_grad_enabled(self.config.train_encoder and torch.is_grad_enabled()):
@@ -83,6 +93,11 @@ class VaeObjective(nn.Module):
         loss = pixel + self.config.edge_weight * edge + self.config.kl_weight * divergence
         loss = loss + self.config.texture_weight * texture
         terms = {"pixel": pixel, "edge": edge, "divergence": divergence, "texture": texture}
+        if self._distance is not None:
+            frames = torch.randint(clips.size(2), (total,), generator=generator)[part.rows(total)]
+            rows = torch.arange(len(frames))
+            terms["perceptual"] = self._distance(decoded[rows, :, frames], clips[rows, :, frames])
+            loss = loss + self.config.perceptual_loss * terms["perceptual"]
         return {"loss": loss, **{name: value.detach() for name, value in terms.items()}}
 
 

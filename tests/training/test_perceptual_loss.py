@@ -54,7 +54,7 @@ def test_gradient_reaches_the_chosen_frames_alone(trainable, term):
     term(clean, true, torch.tensor([2, 0, 1]), torch.tensor([True, True, False])).backward()
     reached = clean.grad.abs().sum((2, 3, 4)) > 0  # (B, F)
     assert reached.tolist() == [[False, False, True], [True, False, False], [False, False, False]]
-    assert all(p.grad is None for p in (*trainable.vae.parameters(), *term.recognizer.parameters()))
+    assert all(p.grad is None for p in (*trainable.vae.parameters(), *term.distance.recognizer.parameters()))
 
 
 @torch.no_grad()

@@ -48,6 +48,35 @@ def test_terms_are_those_of_the_docstring(trainable):
     torch.testing.assert_close(losses["loss"], total)
 
 
+def test_the_perceptual_term_compares_one_frame_of_each_sample_with_its_own_original(trainable):
+    seen = []
+
+    def distance(predicted, wanted):
+        seen.append((predicted, wanted))
+        return (predicted - wanted).square().mean()
+
+    config = vae_config(perceptual_loss=0.25)
+    batch = moving_clips(rows=4)
+    losses = VaeObjective(trainable.vae, config, distance=distance)(batch, generator(4))
+    plain = VaeObjective(trainable.vae, config)(batch, generator(4))
+    assert "perceptual" not in plain
+    torch.testing.assert_close(losses["loss"], plain["loss"] + 0.25 * losses["perceptual"])
+    ((predicted, wanted),) = seen
+    assert predicted.shape == wanted.shape == (4, 3, 32, 32) and predicted.requires_grad
+    clips = as_clips(batch["pixels"])
+    frames = [[torch.equal(wanted[row], clips[row, :, frame]) for frame in range(9)] for row in range(4)]
+    assert [sum(row) for row in frames] == [1] * 4
+    assert len({row.index(True) for row in frames}) > 1
+    # Parts of a step look at the frames of the whole.
+    halves = [
+        VaeObjective(trainable.vae, config, distance=distance)(
+            {"pixels": batch["pixels"][part.rows(4)]}, generator(4), part
+        )["perceptual"]
+        for part in (Part(0, 2), Part(1, 2))
+    ]
+    torch.testing.assert_close(sum(halves) / 2, losses["perceptual"])
+
+
 def test_edges_see_a_blur_and_a_flicker_but_no_constant():
     clips = as_clips(moving_clips()["pixels"])
     assert edge_error(clips + 0.3, clips) < 1e-6
