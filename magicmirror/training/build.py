@@ -165,7 +165,7 @@ def _choose_trained(recipe: Recipe, objective: nn.Module, networks: Networks) ->
         # What is frozen works as it does in inference; a published T5 brings dropout with it.
         part.train(any(parameter.requires_grad for parameter in part.parameters()))
     if recipe.config.gradient_checkpointing:
-        network: Any = networks.transformer if isinstance(networks, MagicMirrorPipeline) else networks
+        network: Any = objective.vae if isinstance(objective, VaeObjective) else networks.transformer
         network.enable_gradient_checkpointing()
 
 

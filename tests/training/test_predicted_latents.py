@@ -173,6 +173,13 @@ def smooth_clips(rows=2, frames=9):
     return torch.from_numpy(np.tile(ramp[:, None, None], (rows, frames, 1, SIDE_PX, 3)))
 
 
+def test_activations_are_saved_where_gradients_flow(manifest, examples, small_clips, trainable, tmp_path):
+    recipe = Recipe(decoder_config(gradient_checkpointing=True), ("vae",), "try", objective="decoder", start="pipeline")
+    build_trainer(recipe, [manifest], trainable, tmp_path, portraits=examples)
+    assert trainable.vae.is_gradient_checkpointing
+    assert not trainable.transformer.is_gradient_checkpointing
+
+
 def test_what_cannot_be_trained_is_refused(manifest, examples, trainable, tmp_path):
     recipe = find_recipe("predicted_decoder")
     with pytest.raises(ConfigError, match="--portraits"):
