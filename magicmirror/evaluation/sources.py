@@ -7,18 +7,19 @@ from __future__ import annotations
 
 from collections.abc import Callable
 from dataclasses import replace
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 import numpy as np
-import torch
 
 from magicmirror.data.animation import render_clip
 from magicmirror.evaluation.cases import Case
 from magicmirror.evaluation.identity_pictures import animation_landmarks
 from magicmirror.media import load_image
-from magicmirror.pipeline.pipeline import MagicMirrorPipeline
 from magicmirror.pipeline.profiles import Profile
 from magicmirror.types import GeneratedVideo, GenerationRequest, VideoShape
+
+if TYPE_CHECKING:
+    from magicmirror.pipeline.pipeline import MagicMirrorPipeline
 
 VideoSource = Callable[[Case], GeneratedVideo]
 
@@ -77,6 +78,8 @@ def reconstructed_videos(source: VideoSource, pipeline: MagicMirrorPipeline) -> 
         source: Of the videos.
         pipeline: Its VAE is used, the decoder as in a request.
     """
+    import torch
+
     vae = pipeline.vae
 
     @torch.inference_mode()
