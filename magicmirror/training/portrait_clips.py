@@ -56,15 +56,9 @@ def portrait_batches(
     Raises:
         ConfigError: When a manifest is missing or wrong, or has nobody to train with, or for another ``num_frames``.
     """
-    records = [record for path in manifests for record in read_manifest(path, "train")]
     if num_frames % FRAME_STEP != 1:
         raise ConfigError(f"num_frames must be {FRAME_STEP} n + 1 for the VAE, got {num_frames}.")
-    if not records:
-        raise ConfigError(f"There is no portrait to train with in {', '.join(map(str, manifests))}.")
-    strata: dict[str, list[PortraitRecord]] = {}
-    for record in records:
-        strata.setdefault(record.stratum, []).append(record)
-    groups = [strata[name] for name in sorted(strata)]
+    groups = _strata(manifests)
 
     embedder = None if tokenizer is None else BatchEmbedder()
 
@@ -97,6 +91,17 @@ def portrait_batches(
         return {**batch, **conditions, "crops": torch.from_numpy(crops), "embeddings": embeddings}
 
     return batch_at
+
+
+def _strata(manifests: Sequence[Path]) -> list[list[PortraitRecord]]:
+    """The portraits to train with, by stratum."""
+    strata: dict[str, list[PortraitRecord]] = {}
+    for path in manifests:
+        for record in read_manifest(path, "train"):
+            strata.setdefault(record.stratum, []).append(record)
+    if not strata:
+        raise ConfigError(f"There is no portrait to train with in {', '.join(map(str, manifests))}.")
+    return [strata[name] for name in sorted(strata)]
 
 
 def _choose_spec(rng: np.random.Generator, group: str, frames: int, usable: Callable[[str], bool]) -> ClipSpec:
