@@ -72,7 +72,7 @@ def animated_clips(shape: VideoShape) -> VideoSource:
 
 
 def reconstructed_videos(source: VideoSource, pipeline: MagicMirrorPipeline) -> VideoSource:
-    """Return the source that encodes and decodes the videos of another one.
+    """Return the source that encodes the videos of another one, as training data is encoded, and decodes them.
 
     Args:
         source: Of the videos.
@@ -80,13 +80,14 @@ def reconstructed_videos(source: VideoSource, pipeline: MagicMirrorPipeline) -> 
     """
     import torch
 
+    from magicmirror.data.precompute import encode_clips
+
     vae = pipeline.vae
 
     @torch.inference_mode()
     def reconstruct(case: Case) -> GeneratedVideo:
         video = source(case)
-        pixels = torch.from_numpy(video.frames).to(vae.device, vae.dtype).permute(3, 0, 1, 2)[None] / 127.5 - 1
-        latents = vae.encode(pixels).latent_dist.mean.transpose(1, 2) * vae.config.scaling_factor
+        latents = encode_clips(vae, video.frames[None], bf16=False).to(vae.device, vae.dtype)
         decoded = pipeline.decode_latents(latents)[0].float().clamp(-1, 1)
         frames = ((decoded.permute(1, 2, 3, 0) + 1) * 127.5).round().to("cpu", torch.uint8).numpy()
         return replace(video, frames=np.ascontiguousarray(frames))

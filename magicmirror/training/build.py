@@ -65,10 +65,7 @@ def build_trainer(
     config = recipe.config
     accelerator = make_accelerator(config)
     networks.to(accelerator.device)
-    objective, batches = _vae_parts(recipe, data, networks, portraits)
-    if objective is None or batches is None:
-        assert isinstance(networks, MagicMirrorPipeline)
-        objective, batches = _pipeline_parts(recipe, data, networks, allow_incomplete)
+    objective, batches = _parts(recipe, data, networks, portraits, allow_incomplete)
     _choose_trained(recipe, objective, networks)
     trainer = Trainer(
         config,
@@ -83,30 +80,40 @@ def build_trainer(
     return trainer
 
 
-def _vae_parts(
-    recipe: Recipe, data: Sequence[Path], networks: Networks, portraits: Path | None
-) -> tuple[nn.Module | None, BatchSource | None]:
-    """Objective and batches of the recipes that train on raw pictures."""
-    if recipe.objective not in ("vae", "decoder"):
-        return None, None
-    if portraits is None:
-        raise ConfigError(f'The recipe "{recipe.config.name}" needs portraits.', "Give their folder with --portraits.")
-    if isinstance(networks, AutoencoderKLCogVideoX):
-        return VaeObjective(networks, recipe.config), portrait_batches(data, portraits, recipe.config)
-    if networks.identity_perceiver.config.embedding_dim != EMBEDDING_SIZE:
+def _parts(
+    recipe: Recipe, data: Sequence[Path], networks: Networks, portraits: Path | None, allow_incomplete: bool
+) -> tuple[nn.Module, BatchSource]:
+    """Objective and batches of a recipe."""
+    if recipe.objective in ("vae", "decoder"):
+        if portraits is None:
+            raise ConfigError(
+                f'The recipe "{recipe.config.name}" needs portraits.', "Give their folder with --portraits."
+            )
+        if isinstance(networks, AutoencoderKLCogVideoX):
+            return VaeObjective(networks, recipe.config), portrait_batches(data, portraits, recipe.config)
+        return _predicted_decoder_parts(recipe, data, networks, portraits)
+    assert isinstance(networks, MagicMirrorPipeline)
+    return _pipeline_parts(recipe, data, networks, allow_incomplete)
+
+
+def _predicted_decoder_parts(
+    recipe: Recipe, data: Sequence[Path], pipeline: MagicMirrorPipeline, portraits: Path
+) -> tuple[VaeObjective, BatchSource]:
+    """A VAE whose decoder learns on what the rest of its pipeline predicts."""
+    if pipeline.identity_perceiver.config.embedding_dim != EMBEDDING_SIZE:
         raise ConfigError(
             f'The recipe "{recipe.config.name}" makes dlib\'s embeddings of its pictures; this model takes others.'
         )
-    denoiser = identity_objective(networks, recipe.config).to(networks.device)
-    predict = PredictedLatents(denoiser, networks.vae.config.scaling_factor, recipe.config)
-    length = networks.transformer.config.max_text_seq_length
-    batches = portrait_batches(data, portraits, recipe.config, tokenizer=networks.tokenizer, text_length=length)
+    denoiser = identity_objective(pipeline, recipe.config).to(pipeline.device)
+    predict = PredictedLatents(denoiser, pipeline.vae.config.scaling_factor, recipe.config)
+    length = pipeline.transformer.config.max_text_seq_length
+    batches = portrait_batches(data, portraits, recipe.config, tokenizer=pipeline.tokenizer, text_length=length)
     distance = None
     if recipe.config.perceptual_loss > 0:
         centre = torch.cat([batches(step)["embeddings"] for step in range(CENTRE_BATCHES)]).mean(0)
-        recognizer = DlibFaceRecognizer.from_dlib_package().to(networks.vae.device)
+        recognizer = DlibFaceRecognizer.from_dlib_package().to(pipeline.vae.device)
         distance = PictureDistance(recognizer, centre)
-    return VaeObjective(networks.vae, recipe.config, predict, distance), batches
+    return VaeObjective(pipeline.vae, recipe.config, predict, distance), batches
 
 
 def _pipeline_parts(

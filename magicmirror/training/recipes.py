@@ -3,7 +3,7 @@
 ::
 
     vae ──> prepare ──> tower ──> captions ──> joint ──> likeness ──> predicted_decoder     how the preview is made
-                                      └──────> base ──> stage1_images ──> stage2_videos    the paper's order in small
+                                      └──────> base ──> stage1_images ──> stage2_videos     the paper's order in small
     CogVideoX-5B ────────────────────────────> cogvideox_5b_stage1 ──> cogvideox_5b_stage2  the paper
 
 Numbers marked (paper) are those of section 4.1; every other one is our decision (**D** in ``docs/paper_map.md``).

@@ -68,7 +68,8 @@ class VaeObjective(nn.Module):
         Args:
             batch: ``pixels`` (B, F, H, W, 3) uint8 RGB, F = 8 n + 1: latent frames are
                 decoded in pairs after the first; for predicted latents also their conditions.
-            generator: Of the posterior's sample, and of noise and timesteps of predicted latents.
+            generator: Of the posterior's sample, noise and timesteps of predicted latents, and the frames that the
+                perceptual term looks at.
             part: Which of the step's samples these are.
 
         Returns:

@@ -94,8 +94,8 @@ def test_parts_of_a_step_are_the_step(trainable):
 
 
 def test_batches_hold_the_same_pictures_and_what_a_denoiser_takes(manifest, examples, trainable, captions):
-    def source(config=None, **conditions):
-        return portrait_batches([manifest], examples, config or decoder_config(), 9, SIDE_PX, **conditions)
+    def source(**conditions):
+        return portrait_batches([manifest], examples, decoder_config(), 9, SIDE_PX, **conditions)
 
     with_conditions = source(tokenizer=trainable.tokenizer, text_length=TEXT_LENGTH)
     for step in range(4):
@@ -151,7 +151,7 @@ def half(value):
 
 
 def test_it_learns_to_undo_what_the_denoiser_does(trainable):
-    """On one batch with fixed noise the error falls, and by more than where real latents are decoded."""
+    """On one batch with fixed noise the error falls, and no gradient reaches the denoiser."""
     batch = {**make_batch(trainable.tokenizer, rows=2), "pixels": smooth_clips()}
     config = decoder_config(texture_weight=0.0, predicted_from=400, predicted_below=401)
     objective = VaeObjective(trainable.vae, config, make_prediction(trainable, config, 1.0))
