@@ -6,6 +6,7 @@ import torch
 from safetensors.torch import save_file
 
 from magicmirror.data.pose_targets import NUM_POSE_VALUES
+from magicmirror.data.style import STYLES
 from magicmirror.data.precompute import PLAN_FILE, shard_path
 from magicmirror.models.recognizer import EMBEDDING_SIZE
 from magicmirror.training.batches import text_batch
@@ -61,6 +62,7 @@ def make_batch(tokenizer, rows=4, frames=FRAMES, seed=0):
         "embeddings": torch.randn(rows, EMBEDDING_SIZE, generator=random),
         "target_embeddings": torch.randn(rows, EMBEDDING_SIZE, generator=random),
         "poses": torch.randn(rows, frames, NUM_POSE_VALUES, generator=random),
+        "styles": torch.arange(rows) % len(STYLES),
         "captions": captions,
         "input_ids": ids,
         "positions": positions,

@@ -29,10 +29,10 @@ from magicmirror.data.style import STYLES
 from magicmirror.errors import ConfigError
 from magicmirror.pipeline.person_word import TRIGGER
 
-PLAIN_STYLE_SHARE = 0.5
+PLAIN_STYLE_SHARE = 0.45
 TWO_MOTIONS_SHARE = 0.3
 NEUTRAL_WORD_SHARE = 0.15
-NUM_PATTERNS = 4
+NUM_PATTERNS = 1
 LONG_SENTENCE_WORDS = 17
 """A longer sentence gets no ending, so that a caption stays within about 30 tokens."""
 # Half the way, or another pace, can only be told from a picture for a motion that goes one way.
@@ -40,7 +40,16 @@ PACED = frozenset(
     {"turn_left", "turn_right", "look_up", "look_down", "tilt_left", "tilt_right"}
     | {"zoom_in", "zoom_out", "pan_left", "pan_right", "smile", "open_mouth"}
 )
-MOTION_WEIGHTS: dict[str, float] = dict.fromkeys(MOTIONS, 1.0) | {"nod": 1.5, "shake": 1.2, "smile": 1.5, "still": 0.7}
+MOTION_WEIGHTS: dict[str, float] = dict.fromkeys(MOTIONS, 1.0) | {
+    "nod": 2.0,
+    "shake": 2.0,
+    "look_down": 1.5,
+    "smile": 1.5,
+    "still": 0.7,
+}
+
+STYLE_WEIGHTS: dict[str, float] = dict.fromkeys(STYLES, 1.0) | {"none": 0.0, "snow": 2.5, "rain": 2.5}
+"""Of a clip that has a style; what moves is the hardest to learn."""
 
 
 def sample_person_word(rng: np.random.Generator, group: str) -> str:
@@ -104,10 +113,10 @@ def sample_motions(rng: np.random.Generator) -> tuple[MotionCue, ...]:
 
 
 def sample_style(rng: np.random.Generator) -> str:
-    """Sample a style; half of the time none."""
+    """Sample a style; about half of the time none."""
     if rng.random() < PLAIN_STYLE_SHARE:
         return "none"
-    return _choose(rng, [name for name in STYLES if name != "none"])
+    return _weighted(rng, STYLE_WEIGHTS)
 
 
 def clip_caption(rng: np.random.Generator, person_word: str, motions: Sequence[MotionCue], style: str) -> str:

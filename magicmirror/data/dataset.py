@@ -25,7 +25,10 @@ from torch.utils.data import Dataset
 from magicmirror.data.motion import MotionCue
 from magicmirror.data.pose_targets import NUM_POSE_VALUES, latent_poses
 from magicmirror.data.precompute import PLAN_FILE, shard_path
+from magicmirror.data.style import STYLES
 from magicmirror.errors import ConfigError
+
+_STYLE_NUMBERS = {name: number for number, name in enumerate(STYLES)}
 
 Kind = Literal["image", "clip"]
 Order = npt.NDArray[np.int64]
@@ -43,6 +46,7 @@ class LatentRow:
         person_id: Whom it shows.
         stratum: Part of the collection.
         motions: What moves; ``None`` where that is not known.
+        style: Its look, one of ``STYLES``; ``None`` where that is not known.
     """
 
     shard: int
@@ -52,6 +56,7 @@ class LatentRow:
     person_id: str
     stratum: str
     motions: tuple[MotionCue, ...] | None = None
+    style: str | None = None
 
 
 @dataclass(frozen=True)
@@ -123,7 +128,7 @@ class LatentDataset(Dataset[dict[str, Any]]):
         Returns:
             ``latents`` (F, C, H, W) float32, ``caption``, ``crop`` (S, S, 3) uint8, ``embedding`` (E,) float32,
             ``target_embedding`` (E,) of the portrait itself, ``pose`` (F, P) of ``latent_poses``, not-a-number where
-            the motion is unknown, and ``person_id``.
+            the motion is unknown, ``style``, an index into ``STYLES`` or -1 where it is unknown, and ``person_id``.
         """
         row = self.rows[index]
         file = self._file(row.shard)
@@ -132,6 +137,7 @@ class LatentDataset(Dataset[dict[str, Any]]):
         return {
             "latents": latents,
             "pose": _pose(row.motions, len(latents)),
+            "style": torch.tensor(-1 if row.style is None else _STYLE_NUMBERS[row.style]),
             "caption": row.caption,
             "crop": file.get_slice("crops")[row.portrait, view],
             "embedding": embeddings[row.portrait, view],
@@ -151,7 +157,8 @@ class LatentDataset(Dataset[dict[str, Any]]):
         self.paths.append(path)
         for number, (portrait, line) in enumerate(zip(portraits, lines, strict=True)):
             motions = tuple(MotionCue(**cue) for cue in line["motions"]) if "motions" in line else None
-            row = LatentRow(shard, number, portrait, line["caption"], line["person_id"], line["stratum"], motions)
+            told = line["caption"], line["person_id"], line["stratum"], motions, line.get("style")
+            row = LatentRow(shard, number, portrait, *told)
             self.rows.append(row)
 
     def _file(self, shard: int) -> Any:
@@ -218,7 +225,7 @@ class BatchOrder:
 
         Returns:
             ``latents`` (B, F, C, H, W) float32, ``captions``, ``crops`` (B, S, S, 3) uint8, ``embeddings`` (B, E),
-            ``target_embeddings`` (B, E), ``poses`` (B, F, P), ``person_ids``.
+            ``target_embeddings`` (B, E), ``poses`` (B, F, P), ``styles`` (B,), ``person_ids``.
         """
         rng = np.random.default_rng([self.seed, 1, step])
         rows = self.rows_at(step)
@@ -237,7 +244,7 @@ def collate(samples: Sequence[Mapping[str, Any]]) -> dict[str, Any]:
     """Stack samples to a batch; see ``BatchOrder.batch_at``."""
     tensors: dict[str, Tensor] = {
         f"{name}s" if name != "latents" else name: torch.stack([sample[name] for sample in samples])
-        for name in ("latents", "crop", "embedding", "target_embedding", "pose")
+        for name in ("latents", "crop", "embedding", "target_embedding", "pose", "style")
     }
     texts = {f"{name}s": [sample[name] for sample in samples] for name in ("caption", "person_id")}
     return {**tensors, **texts}

@@ -96,8 +96,8 @@ def _snow(frames: Float32Array, pattern: int) -> Float32Array:
     num_frames, height, width = frames.shape[:3]
     rng = np.random.default_rng([2, pattern])
     cold = frames * _colour(0.88, 0.95, 1.04)
-    # Three depths: the nearer, the larger, faster and fewer.
-    for radius, speed, count in ((0.005, 0.35, 30), (0.009, 0.6, 14), (0.015, 1.0, 6)):
+    # Three depths: the nearer, the larger, faster and fewer. A flake is as wide as a third of a latent cell or more.
+    for radius, speed, count in ((0.012, 0.3, 18), (0.02, 0.45, 11), (0.03, 0.7, 6)):
         start = rng.random((count, 2))
         sway = rng.random((count, 2)) * np.array([2 * np.pi, 0.03])
         for index in range(num_frames):
@@ -118,16 +118,17 @@ def _rain(frames: Float32Array, pattern: int) -> Float32Array:
     num_frames, height, width = frames.shape[:3]
     rng = np.random.default_rng([3, pattern])
     wet = frames * _colour(0.72, 0.78, 0.86)
-    start, length = rng.random((60, 2)), 0.06 + 0.08 * rng.random(60)
+    start, length = rng.random((34, 2)), 0.10 + 0.10 * rng.random(34)
+    thickness = max(1, round(height / 64))
     for index in range(num_frames):
         layer = np.zeros((height, width), dtype=np.float32)
         for (x, y), extent in zip(start, length, strict=True):
-            top = ((y + 2.6 * index / 16) % 1.3 - 0.2) * height
-            left = ((x - 0.26 * index / 16) % 1.1) * width
+            top = ((y + 1.9 * index / 16) % 1.3 - 0.2) * height
+            left = ((x - 0.19 * index / 16) % 1.1) * width
             ends = (left, top), (left - 0.1 * extent * height, top + extent * height)
             first, last = (tuple(round(value * 16) for value in end) for end in ends)
-            cv2.line(layer, first, last, 0.45, 1, cv2.LINE_AA, 4)
-        drops = cv2.GaussianBlur(layer, (0, 0), 0.6)[..., None]
+            cv2.line(layer, first, last, 0.55, thickness, cv2.LINE_AA, 4)
+        drops = cv2.GaussianBlur(layer, (0, 0), 0.4 * thickness)[..., None]
         wet[index] += drops * (_colour(0.92, 0.95, 1.0) - wet[index])
     return wet
 

@@ -25,13 +25,13 @@ from magicmirror.data.style import STYLES
 from magicmirror.pipeline.pipeline import MagicMirrorPipeline
 from magicmirror.training.batches import takes_caption, text_batch
 from magicmirror.training.config import TrainingConfig
+from magicmirror.training.motion_term import STYLE_WEIGHT
 from magicmirror.training.parts import WHOLE, Batch, BatchSource, Part
 
 NUM_LATENT_FRAMES = 5
 """Of the preview's clips."""
 CLIP_CAPTIONS = 0.8
 """Share of captions that tell a motion."""
-STYLE_WEIGHT = 0.3
 
 
 class CaptionObjective(nn.Module):

@@ -57,6 +57,7 @@ class TrainingConfig:
         edge_weight: Of the edge term in the loss of the VAE.
         kl_weight: Of the divergence in the loss of the VAE.
         texture_weight: Of the texture term in the loss of the VAE.
+        anchor_weight: Of the squared distance, in the loss of the VAE, of its latents from those that it made at first.
         train_encoder: Whether the VAE's encoder learns too; if not, latents keep their meaning.
         predicted_from: First timestep, in [0, 1000), of the noise out of which the denoiser predicts the latents that a
             decoder learns on (``predicted_latents.py``).
@@ -106,6 +107,7 @@ class TrainingConfig:
     edge_weight: float = 1.0
     kl_weight: float = 1e-4
     texture_weight: float = 0.0
+    anchor_weight: float = 0.0
     train_encoder: bool = True
     predicted_from: int = 300
     predicted_below: int = 800
@@ -142,6 +144,7 @@ class TrainingConfig:
             "edge_weight",
             "kl_weight",
             "texture_weight",
+            "anchor_weight",
         ):
             self._check(name, 0 <= getattr(self, name) < float("inf"), "not be negative")
         for name in ("clip_share", "high_noise_share", "drop_all", "drop_identity", "face_loss_share"):

@@ -73,7 +73,7 @@ def _export_adapter(pipeline: MagicMirrorPipeline, folder: Path, recipe: Recipe)
 
 
 def _export_vae(vae: AutoencoderKLCogVideoX, batches: BatchSource, folder: Path, recipe: Recipe) -> Path:
-    if recipe.config.train_encoder:
+    if recipe.config.train_encoder and recipe.config.anchor_weight == 0:
         vae.register_to_config(scaling_factor=round(1 / latent_deviation(vae, batches), 6))
     with complete_folder(folder, WeightsError, replace=True) as partial:
         vae.eval().save_pretrained(partial)

@@ -18,7 +18,7 @@ from magicmirror.pipeline.conditioning import encode_faces, fuse_identity
 from magicmirror.training.change_term import change_term
 from magicmirror.training.config import TrainingConfig
 from magicmirror.training.identity_loss import IdentityLoss
-from magicmirror.training.motion_term import MotionTerm
+from magicmirror.training.motion_term import STYLE_WEIGHT, MotionTerm
 from magicmirror.training.parts import WHOLE, Batch, Part
 from magicmirror.training.perceptual_loss import PerceptualLoss
 from magicmirror.training.tower import clip_pixels
@@ -206,13 +206,13 @@ class IdentityVideoObjective(nn.Module):
                 person word's last token; ``crops`` (B, S, S, 3) uint8 RGB and ``embeddings`` (B, E) of the references;
                 ``target_embeddings`` (B, E) where the identity term is on; ``face_areas`` (B, F, H, W) in [0, 1] where
                 the data knows them, in place of ``face_area``; ``poses`` (B, F, P) where the motion or the change term
-                is on.
+                is on, and ``styles`` (B,) where the motion term is.
             generator: Source of all randomness of the step.
             part: Which of the step's samples these are.
 
         Returns:
-            ``loss`` to minimise, ``noise`` the plain denoising loss, ``identity``, ``perceptual``, ``motion`` and
-            ``change`` where these terms are on. Their means over equal parts are those of the whole step.
+            ``loss`` to minimise, ``noise`` the plain denoising loss, ``identity``, ``perceptual``, ``motion``,
+            ``style`` and ``change`` where these terms are on. Their means over equal parts are those of the whole step.
         """
         latents = batch["latents"]
         draws = draw_step(latents, self.scheduler.config.num_train_timesteps, self.config, generator, part)
@@ -235,9 +235,9 @@ class IdentityVideoObjective(nn.Module):
             losses["loss"] = losses["loss"] + self.config.perceptual_loss * term
             losses["perceptual"] = term.detach()
         if self.motion_term is not None:
-            term = self.motion_term(batch["poses"], ~draws.dropout.text)
-            losses["loss"] = losses["loss"] + self.config.motion_loss * term
-            losses["motion"] = term.detach()
+            motion, style = self.motion_term(batch["poses"], batch["styles"], ~draws.dropout.text)
+            losses["loss"] = losses["loss"] + self.config.motion_loss * (motion + STYLE_WEIGHT * style)
+            losses["motion"], losses["style"] = motion.detach(), style.detach()
         if self.config.change_loss > 0:
             term = change_term(clean, latents, batch["poses"], ~draws.dropout.text)
             losses["loss"] = losses["loss"] + self.config.change_loss * term

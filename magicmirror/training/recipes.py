@@ -87,6 +87,25 @@ def decoder() -> Recipe:
     return Recipe(config, ("vae",), "teach the small VAE's decoder more detail", objective="vae", start="vae")
 
 
+def anchored_vae() -> Recipe:
+    """Encoder and decoder of a trained VAE learn on; latents stay near those that a denoiser already knows."""
+    config = replace(
+        vae().config,
+        name="anchored_vae",
+        max_steps=4_000,
+        learning_rate=4e-4,
+        warmup_steps=50,
+        decay_steps=2_000,
+        image_batch=8,
+        clip_batch=1,
+        clip_share=0.6,
+        texture_weight=1.0,
+        anchor_weight=0.5,
+        ema_decay=0.995,
+    )
+    return Recipe(config, ("vae",), "teach a trained VAE to keep what it lost", objective="vae", start="vae")
+
+
 def predicted_decoder() -> Recipe:
     """The decoder learns on latents that the denoiser predicts, as it meets them when a video is made."""
     config = replace(
@@ -317,6 +336,7 @@ def cogvideox_5b_stage2() -> Recipe:
 _ALL: tuple[Callable[[], Recipe], ...] = (
     vae,
     decoder,
+    anchored_vae,
     predicted_decoder,
     tower,
     captions,

@@ -1,6 +1,6 @@
 """Reconstruction training of the VAE on raw stills and clips, through its temporal part too.
 
-The loss is the sum of four terms, none of which needs a downloaded network: the mean absolute error of the pixels; the
+The loss is the sum of these terms, none of which needs a downloaded network: the mean absolute error of the pixels; the
 same of their edges (differences of neighbours in space and time) on three scales, which is what the eye asks for and
 the pixel error forgives, a blurred outline or a flicker; the divergence of the posterior from the normal distribution;
 and the texture term. What 64 cells of latents cannot hold, as every single hair, the first two terms answer with their
@@ -8,12 +8,15 @@ mean, which is smooth; the texture term asks for as much fine detail in each pla
 asks each direction and scale apart: of the Laplacian alone a fine checkerboard has the most, and a decoder draws one.
 
 With ``train_encoder`` off the decoder learns alone: latents keep their meaning, so a denoiser stays as good as it was.
+With ``anchor_weight`` the encoder learns too, and is held near the latents that it made at first: what they leave out
+(falling snow) can come in without the denoiser having to learn all the rest anew.
 With ``PredictedLatents`` it learns on what that denoiser predicts, rather than on latents of real pictures; there the
 perceptual term of the denoiser's own training keeps the face a face that the recogniser knows.
 """
 
 from __future__ import annotations
 
+import copy
 from collections.abc import Iterator
 
 import torch
@@ -54,6 +57,8 @@ class VaeObjective(nn.Module):
         super().__init__()
         self.vae = vae
         self.config = config
+        # In a tuple, so that the frozen copy is neither trained, averaged nor saved with us.
+        self._first = (copy.deepcopy(vae).requires_grad_(False).eval(),) if config.anchor_weight > 0 else ()
         self._predict = predict
         self._distance = distance
 
@@ -73,8 +78,8 @@ class VaeObjective(nn.Module):
             part: Which of the step's samples these are.
 
         Returns:
-            ``loss`` to minimise; ``pixel``, ``edge``, ``divergence``, ``texture`` and, where it is on, ``perceptual``,
-            its terms without their weights.
+            ``loss`` to minimise; its terms without their weights: ``pixel``, ``edge``, ``divergence``, ``texture`` and,
+            where they are on, ``perceptual`` and ``anchor``.
         """
         clips = as_clips(batch["pixels"])
         with torch.set_grad_enabled(self.config.train_encoder and torch.is_grad_enabled()):
@@ -94,6 +99,12 @@ class VaeObjective(nn.Module):
         loss = pixel + self.config.edge_weight * edge + self.config.kl_weight * divergence
         loss = loss + self.config.texture_weight * texture
         terms = {"pixel": pixel, "edge": edge, "divergence": divergence, "texture": texture}
+        for first_vae in self._first:
+            with torch.no_grad():
+                first = first_vae.encode(clips.to(first_vae.dtype)).latent_dist.mean.float()
+            # In the denoiser's units.
+            terms["anchor"] = (mean - first).square().mean() * self.vae.config.scaling_factor**2
+            loss = loss + self.config.anchor_weight * terms["anchor"]
         if self._distance is not None:
             frames = torch.randint(clips.size(2), (total,), generator=generator)[part.rows(total)]
             rows = torch.arange(len(frames))

@@ -8,7 +8,7 @@ from magicmirror.data.pose_targets import latent_poses
 from magicmirror.data.style import STYLES
 from magicmirror.errors import ConfigError
 from magicmirror.training.caption_objective import CaptionObjective, caption_batches
-from magicmirror.training.motion_term import MotionTerm
+from magicmirror.training.motion_term import STYLE_WEIGHT, MotionTerm
 from magicmirror.training.networks import identity_objective, train_only
 from tests.tiny_training import FRAMES, build_trainable, generator, make_batch, make_config
 
@@ -18,7 +18,7 @@ def pipeline():
     return build_trainable()
 
 
-def test_it_reads_the_mean_token_of_each_frame(pipeline):
+def test_it_reads_the_mean_token_of_each_frame_and_of_the_video(pipeline):
     """The hooks keep what the blocks give; the value is worked out anew from the same outputs."""
     objective = identity_objective(pipeline, make_config(motion_loss=2.0, drop_all=0.0, drop_identity=0.0))
     seen = {}
@@ -34,27 +34,35 @@ def test_it_reads_the_mean_token_of_each_frame(pipeline):
                 errors.append((linear(norm(frame.mean(0))) - pose).square().mean())
     assert len(errors) == 4 * FRAMES * len(objective.motion_term.heads) > 0
     torch.testing.assert_close(losses["motion"], torch.stack(errors).mean().detach())
+    misses = []
+    for name, (norm, linear) in objective.motion_term.style_heads.items():
+        for row, wanted in zip(seen[name], batch["styles"], strict=True):
+            misses.append(-linear(norm(row.mean(0))).log_softmax(0)[wanted])
+    torch.testing.assert_close(losses["style"], torch.stack(misses).mean().detach())
     without = identity_objective(pipeline, make_config(drop_all=0.0, drop_identity=0.0))(batch, generator(3))
     assert "motion" not in without
-    torch.testing.assert_close(losses["loss"], without["loss"] + 2.0 * losses["motion"])
+    torch.testing.assert_close(losses["loss"], without["loss"] + 2.0 * (losses["motion"] + STYLE_WEIGHT * losses["style"]))
 
 
-def test_samples_without_caption_or_with_unknown_motion_do_not_count(pipeline):
+def test_samples_without_caption_or_with_unknown_motion_or_style_do_not_count(pipeline):
     term = MotionTerm(pipeline.transformer)
     objective = identity_objective(pipeline, make_config())
     batch = make_batch(pipeline.tokenizer)
 
-    def value(poses, keep):
+    def value(poses, keep, styles=batch["styles"]):
         objective(batch, generator(0))
-        return term(poses, torch.tensor(keep))
+        return term(poses, styles, torch.tensor(keep))
 
-    poses = batch["poses"]
+    poses, styles = batch["poses"], batch["styles"]
     unknown = poses.clone()
     unknown[1] = torch.nan
     everybody = [True] * 4
-    assert value(unknown, everybody) == value(poses, [True, False, True, True])
-    assert 0 < value(poses, [True, False, True, True]) < value(poses, everybody)
-    assert value(poses, [False] * 4) == 0
+    three = [True, False, True, True]
+    assert value(unknown, everybody)[0] == value(poses, three)[0]
+    assert value(poses, everybody, torch.where(torch.arange(4) == 1, -1, styles))[1] == value(poses, three)[1]
+    for kind in (0, 1):
+        assert 0 < value(poses, three)[kind] < value(poses, everybody)[kind]
+        assert value(poses, [False] * 4)[kind] == 0
 
 
 def test_heads_are_trained_with_the_model_and_not_part_of_it(pipeline):

@@ -1,10 +1,12 @@
 """Training of the VAE: its four terms by hand, that it learns moving clips, and where its clips come from."""
 
+import copy
 import json
 
 import numpy as np
 import pytest
 import torch
+from diffusers import AutoencoderKLCogVideoX
 
 from magicmirror.errors import ConfigError
 from magicmirror.training.build import build_trainer
@@ -75,6 +77,56 @@ def test_the_perceptual_term_compares_one_frame_of_each_sample_with_its_own_orig
         for part in (Part(0, 2), Part(1, 2))
     ]
     torch.testing.assert_close(sum(halves) / 2, losses["perceptual"])
+
+
+def test_the_anchor_is_the_distance_of_latents_from_those_of_the_first_encoder(trainable):
+    config = vae_config(anchor_weight=0.7)
+    objective, batch = VaeObjective(trainable.vae, config), moving_clips()
+    clips = as_clips(batch["pixels"])
+    with torch.no_grad():
+        before = trainable.vae.encode(clips).latent_dist.mean
+    assert objective(batch, generator(4))["anchor"] == 0
+    with torch.no_grad():
+        for parameter in trainable.vae.encoder.parameters():
+            parameter.mul_(1.1)
+        after = trainable.vae.encode(clips).latent_dist.mean
+    losses = objective(batch, generator(4))
+    plain = VaeObjective(trainable.vae, vae_config())(batch, generator(4))
+    assert "anchor" not in plain
+    factor = trainable.vae.config.scaling_factor
+    torch.testing.assert_close(losses["anchor"], ((after - before) * factor).square().mean())
+    assert losses["anchor"] > 1e-6
+    torch.testing.assert_close(losses["loss"], plain["loss"] + 0.7 * losses["anchor"])
+    # The first encoder is not a part of what is trained, averaged or saved.
+    assert set(objective.state_dict()) == {f"vae.{name}" for name in trainable.vae.state_dict()}
+
+
+def test_the_anchor_holds_the_latents_near_the_first_ones():
+    batch, drifts = moving_clips(), {}
+    clips = as_clips(batch["pixels"])
+    for weight in (0.0, 100.0):
+        vae = build_trainable().vae
+        objective = VaeObjective(vae, vae_config(anchor_weight=weight))
+        optimizer = torch.optim.SGD(vae.parameters(), lr=3e-3)
+        with torch.no_grad():
+            first = vae.encode(clips).latent_dist.mean
+        for _ in range(10):
+            optimizer.zero_grad()
+            objective(batch, generator(4))["loss"].backward()
+            optimizer.step()
+        with torch.no_grad():
+            drifts[weight] = float((vae.encode(clips).latent_dist.mean - first).square().mean())
+    assert 0 < drifts[100.0] < 0.5 * drifts[0.0], drifts
+
+
+def test_an_anchored_vae_keeps_its_scale(manifest, examples, small_clips, tmp_path):
+    for weight in (0.0, 1.0):
+        vae = build_trainable().vae
+        first = vae.config.scaling_factor
+        recipe = Recipe(vae_config(anchor_weight=weight, max_steps=1), ("vae",), "", objective="vae", start="vae")
+        folder = train(recipe, [manifest], vae, tmp_path / str(weight), portraits=examples)
+        kept = AutoencoderKLCogVideoX.from_pretrained(folder).config.scaling_factor == first
+        assert kept == (weight > 0)
 
 
 def test_edges_see_a_blur_and_a_flicker_but_no_constant():
