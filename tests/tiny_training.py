@@ -6,8 +6,8 @@ import torch
 from safetensors.torch import save_file
 
 from magicmirror.data.pose_targets import NUM_POSE_VALUES
-from magicmirror.data.style import STYLES
 from magicmirror.data.precompute import PLAN_FILE, shard_path
+from magicmirror.data.style import STYLES
 from magicmirror.models.recognizer import EMBEDDING_SIZE
 from magicmirror.training.batches import text_batch
 from magicmirror.training.config import TrainingConfig

@@ -41,7 +41,9 @@ def test_it_reads_the_mean_token_of_each_frame_and_of_the_video(pipeline):
     torch.testing.assert_close(losses["style"], torch.stack(misses).mean().detach())
     without = identity_objective(pipeline, make_config(drop_all=0.0, drop_identity=0.0))(batch, generator(3))
     assert "motion" not in without
-    torch.testing.assert_close(losses["loss"], without["loss"] + 2.0 * (losses["motion"] + STYLE_WEIGHT * losses["style"]))
+    torch.testing.assert_close(
+        losses["loss"], without["loss"] + 2.0 * (losses["motion"] + STYLE_WEIGHT * losses["style"])
+    )
 
 
 def test_samples_without_caption_or_with_unknown_motion_or_style_do_not_count(pipeline):

@@ -1,6 +1,5 @@
 """Training of the VAE: its four terms by hand, that it learns moving clips, and where its clips come from."""
 
-import copy
 import json
 
 import numpy as np
