@@ -15,8 +15,8 @@ if TYPE_CHECKING:
     from magicmirror.training.recipes import Recipe
 
 _NAMES = (
-    "vae, decoder, tower, captions, joint, likeness, predicted_decoder, base, stage1_images, stage2_videos, "
-    "cogvideox_5b_stage1 or cogvideox_5b_stage2 (magicmirror/training/recipes.py)"
+    "vae, decoder, anchored_vae, tower, captions, joint, likeness, predicted_decoder, base, stage1_images, "
+    "stage2_videos, cogvideox_5b_stage1 or cogvideox_5b_stage2 (magicmirror/training/recipes.py)"
 )
 _SETTINGS = ("seed", "max_steps", "micro_batch", "checkpoint_steps", "validation_steps", "log_steps", "mixed_precision")
 

@@ -5,6 +5,7 @@ recipe            networks                                                    ar
 ================  ==========================================================  ============================
 vae               a trained VAE, or a new one                                 ``vae`` or nothing
 decoder           a trained VAE                                               ``vae``
+anchored_vae      a trained VAE                                               ``vae``
 tower joint base  a saved pipeline, or new networks around a trained VAE      ``start``, or ``vae`` and ``tokenizer``
 stage1_images     a saved pipeline: of ``base``, or of ``tower`` at least     ``start``
 likeness          a saved pipeline: of ``joint``                              ``start``

@@ -9,9 +9,11 @@ from safetensors.torch import save_file
 
 from magicmirror.data.dataset import BatchOrder, LatentDataset, OrderState, mean_embedding
 from magicmirror.data.precompute import PLAN_FILE, shard_path
+from magicmirror.data.style import STYLES
 from magicmirror.errors import ConfigError
 
 STRATA = ("a", "a", "a", "a", "b")
+LOOKS = ("none", "snow", None, "film", "rain")
 
 
 def write_folder(folder, shards=2, missing=()):
@@ -37,6 +39,10 @@ def write_folder(folder, shards=2, missing=()):
             for p in range(5)
             for _ in range(count)
         ]
+        for line in lines:
+            # Real clips and pairs have no style in their lines.
+            if (look := LOOKS[int(line["person_id"].split(".")[1])]) is not None:
+                line["style"] = look
         shard_path(folder, shard).with_suffix(".jsonl").write_text("".join(json.dumps(line) + "\n" for line in lines))
         save_file(tensors, shard_path(folder, shard))
     return folder
@@ -62,6 +68,17 @@ def test_batch_holds_matching_values_of_one_person(folder):
         assert view in (1.0, 2.0, 3.0)
         assert float(batch["target_embeddings"][row, 0]) == value
         assert int(batch["crops"][row, 0, 0, 0]) == int(value + view) % 256
+
+
+def test_styles_are_numbers_and_minus_one_where_unknown(folder):
+    dataset = LatentDataset([folder], "clip")
+    seen = {}
+    for step in range(8):
+        batch = BatchOrder(dataset, 4, seed=3).batch_at(step)
+        seen |= {
+            name.split(".")[1]: int(style) for name, style in zip(batch["person_ids"], batch["styles"], strict=True)
+        }
+    assert [seen[str(person)] for person in range(5)] == [-1 if x is None else tuple(STYLES).index(x) for x in LOOKS]
 
 
 def test_images_and_clips_are_separate(folder):
