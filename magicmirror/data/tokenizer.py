@@ -142,8 +142,9 @@ def convert_tokenizer(folder: Path) -> Any:
 
 
 def training_text(num_captions: int, seed: int) -> Iterator[str]:
-    """Sample the text that the tokenizer is trained on: captions of all groups, the words, and composed ones.
+    """Sample the text that the tokenizer is trained on: captions of all groups, words, and composed ones.
 
+    The captions' own words come once more, each as often as any other: rare motions and styles must not be spelled.
     The composed words stand for all those that are in no list: they teach the model pieces to spell them with.
 
     Args:
@@ -155,12 +156,15 @@ def training_text(num_captions: int, seed: int) -> Iterator[str]:
     """
     rng = np.random.default_rng(seed)
     groups = tuple(PERSON_WORDS)
+    spoken: dict[str, None] = {}
     for index in range(num_captions):
         word = sample_person_word(rng, groups[index % len(groups)])
         sample = sample_image_spec if index % 3 == 0 else sample_clip_spec
-        yield sample(rng, word).caption
+        caption = sample(rng, word).caption
+        spoken |= dict.fromkeys(re.findall(r"[a-z]+", caption.lower()))
+        yield caption
     nouns = (noun for group in NOUNS_BY_GROUP.values() for noun in group)
-    words = tuple(dict.fromkeys((*english_words(), *nouns)))
+    words = tuple(dict.fromkeys((*english_words(), *nouns, *spoken)))
     for _ in range(WORD_REPEATS):
         yield from words
     fragments = word_fragments()
