@@ -35,8 +35,10 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
     parser.add_argument("--output", type=Path, required=True, metavar="DIR", help="gets checkpoints and networks")
     start = parser.add_argument_group("what to start from (magicmirror/training/start.py says which recipe takes what)")
     start.add_argument("--start", metavar="DIR", help="saved pipeline; for CogVideoX-5B the stock folder or hub id")
-    start.add_argument("--vae", type=Path, metavar="DIR", help="trained VAE, for new networks or to go on from")
-    start.add_argument("--tokenizer", type=Path, metavar="DIR", help="tokenizer for new networks")
+    start.add_argument(
+        "--vae", type=Path, metavar="DIR", help="trained VAE, for new networks, to go on from or to change to"
+    )
+    start.add_argument("--tokenizer", type=Path, metavar="DIR", help="tokenizer for new networks, or to change to")
     start.add_argument("--identity-encoder", metavar="PATH", help="PhotoMaker-V2's file, its folder or hub id")
     start.add_argument("--adapter", metavar="DIR", help="adapter of stage 1, for stage 2 of CogVideoX-5B")
     start.add_argument("--portraits", type=Path, metavar="DIR", help="pictures of the manifest, where --data is one")

@@ -8,7 +8,7 @@ from pathlib import Path
 import torch
 from diffusers import AutoencoderKLCogVideoX, CogVideoXDDIMScheduler
 from torch import nn
-from transformers import CLIPVisionConfig, CLIPVisionModel, T5Config, T5EncoderModel, T5Tokenizer
+from transformers import CLIPVisionConfig, CLIPVisionModel, T5Config, T5EncoderModel
 from transformers.models.clip.image_processing_pil_clip import CLIPImageProcessorPil
 
 from magicmirror.errors import ConfigError
@@ -23,6 +23,7 @@ from magicmirror.training.identity_loss import IdentityLoss
 from magicmirror.training.motion_term import MotionTerm
 from magicmirror.training.objective import IdentityVideoObjective, Rotary
 from magicmirror.training.perceptual_loss import PerceptualLoss
+from magicmirror.training.vocabulary import load_tokenizer
 
 # CogVideoX's schedule. The shift lies between the published 1.0 (5B) and 3.0 (2B): small latents need less noise than
 # large ones to hide a face, but the reference is used where the noise hides it.
@@ -62,8 +63,7 @@ def fresh_pipeline(preset: str, vae: Path, tokenizer: Path, seed: int) -> MagicM
     """
     sizes = model_preset(preset)
     autoencoder = load_vae(vae)
-    if not (tokenizer / "tokenizer.json").is_file():
-        raise ConfigError(f'"{tokenizer}" holds no tokenizer.', "`prepare` writes one beside its shards.")
+    reader = load_tokenizer(tokenizer)
     side = sizes.image_encoder["image_size"]
     # Weights come from torch's global generator; its state is put back so that a caller's numbers stay its own.
     with torch.random.fork_rng():
@@ -75,7 +75,7 @@ def fresh_pipeline(preset: str, vae: Path, tokenizer: Path, seed: int) -> MagicM
             face_perceiver=FacePerceiver(**sizes.face_perceiver),
             identity_fusion=IdentityFusion(**sizes.identity_fusion),
             text_encoder=T5EncoderModel(T5Config(**sizes.text_encoder)),
-            tokenizer=T5Tokenizer.from_pretrained(tokenizer),
+            tokenizer=reader,
             vae=autoencoder,
             scheduler=noise_schedule(),
             feature_extractor=CLIPImageProcessorPil(

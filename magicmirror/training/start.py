@@ -6,7 +6,8 @@ recipe            networks                                                    ar
 vae               a trained VAE, or a new one                                 ``vae`` or nothing
 decoder           a trained VAE                                               ``vae``
 anchored_vae      a trained VAE                                               ``vae``
-tower joint base  a saved pipeline, or new networks around a trained VAE      ``start``, or ``vae`` and ``tokenizer``
+captions, tower,  a saved pipeline, at will with another VAE or tokenizer     ``start``, ``vae``, ``tokenizer``
+joint, base       or new networks around a trained VAE                        ``vae`` and ``tokenizer``
 stage1_images     a saved pipeline: of ``base``, or of ``tower`` at least     ``start``
 likeness          a saved pipeline: of ``joint``                              ``start``
 predicted_decoder a saved pipeline: of ``likeness``                           ``start``
@@ -18,6 +19,7 @@ cogvideox_5b_...  a stock CogVideoX and PhotoMaker-V2's encoder; for stage 2  ``
 
 from __future__ import annotations
 
+import logging
 from collections.abc import Callable
 from dataclasses import dataclass, fields
 from pathlib import Path
@@ -35,6 +37,9 @@ from magicmirror.pipeline.sources import adapter_path, identity_encoder_path, pi
 from magicmirror.training.cross_alignment import adapter_is_untrained
 from magicmirror.training.networks import fresh_pipeline, fresh_vae, load_vae
 from magicmirror.training.recipes import Recipe, Start
+from magicmirror.training.vocabulary import adopt_tokenizer
+
+logger = logging.getLogger(__name__)
 
 
 @dataclass(frozen=True)
@@ -43,8 +48,8 @@ class StartPaths:
 
     Args:
         start: Saved pipeline, or for the recipes of CogVideoX-5B a stock pipeline's folder or hub id.
-        vae: Trained VAE in diffusers layout.
-        tokenizer: Of new networks.
+        vae: Trained VAE in diffusers layout; for a denoiser that of new networks, or in place of the one in ``start``.
+        tokenizer: Of new networks, or in place of the one in ``start``.
         identity_encoder: PhotoMaker-V2's file, its folder or hub id.
         adapter: Folder or hub id of an adapter.
     """
@@ -79,8 +84,6 @@ def check_start(recipe: Recipe, paths: StartPaths) -> None:
         flags = ", ".join(f"--{name.replace('_', '-')}" for name in extra)
         raise ConfigError(f'The recipe "{recipe.config.name}" has no use for {flags}.', "Leave it out.")
     if recipe.start == "networks":
-        if "start" in given and len(given) > 1:
-            raise ConfigError("--start brings all networks along.", "Leave --vae and --tokenizer out.")
         if "start" not in given and given != {"vae", "tokenizer"}:
             raise ConfigError("There are no networks to start from.", "Give --start, or --vae and --tokenizer.")
     elif recipe.start != "vae":
@@ -124,9 +127,22 @@ def load_start(
         assert paths.vae is not None and paths.tokenizer is not None
         return fresh_pipeline(recipe.config.preset, paths.vae, paths.tokenizer, recipe.config.seed)
     pipeline = MagicMirrorPipeline.from_pretrained(paths.start, dtype=torch.float32)
+    if paths.vae is not None:
+        _adopt_vae(pipeline, paths.vae)
+    if paths.tokenizer is not None:
+        logger.info("%d pieces of the tokenizer are new", adopt_tokenizer(pipeline, paths.tokenizer))
     if recipe.start == "stage1":
         _refuse_untrained(pipeline, recipe, paths.start)
     return pipeline
+
+
+def _adopt_vae(pipeline: MagicMirrorPipeline, folder: Path) -> None:
+    """Put another VAE into a pipeline: one whose latents are like those that the denoiser knows (``anchored_vae``)."""
+    vae = load_vae(folder)
+    known, given = pipeline.transformer.config.in_channels, vae.config.latent_channels
+    if given != known:
+        raise ConfigError(f'The VAE in "{folder}" has {given} latent channels, the denoiser takes {known}.')
+    pipeline.register_modules(vae=vae)
 
 
 def load_vae_start(recipe: Recipe, paths: StartPaths) -> AutoencoderKLCogVideoX:

@@ -5,6 +5,7 @@ from pathlib import Path
 
 import pytest
 import torch
+from diffusers import AutoencoderKLCogVideoX
 
 from magicmirror.errors import ConfigError
 from magicmirror.models.presets import ModelPreset
@@ -87,8 +88,9 @@ A, B, C = Path("vae"), Path("tokenizer"), "pipeline"
     [
         (("tower", "joint", "base"), StartPaths(), "Give --start, or --vae and --tokenizer"),
         (("tower", "joint", "base"), StartPaths(vae=A), "Give --start, or --vae and --tokenizer"),
-        (("tower", "joint", "base"), StartPaths(start=C, vae=A, tokenizer=B), "--start brings all networks along"),
         (("tower", "joint", "base"), StartPaths(start=C), None),
+        (("tower", "joint", "base"), StartPaths(start=C, vae=A, tokenizer=B), None),
+        (("captions",), StartPaths(start=C, tokenizer=B), None),
         (("tower", "joint", "base"), StartPaths(vae=A, tokenizer=B), None),
         (("vae",), StartPaths(), None),
         (("vae",), StartPaths(vae=A), None),
@@ -138,6 +140,25 @@ def test_stage_two_goes_on_from_a_trained_adapter_alone(tmp_path):
     build_trainable().save_pretrained(tmp_path / "trained")
     loaded = load_start(find_recipe("stage2_videos"), StartPaths(start=str(tmp_path / "trained")))
     assert isinstance(loaded, MagicMirrorPipeline)
+
+
+def test_another_vae_and_tokenizer_take_the_place_of_those_in_a_pipeline(tmp_path):
+    build_trainable().save_pretrained(tmp_path / "before")
+    other = build_trainable()
+    with torch.no_grad():
+        other.vae.decoder.conv_out.conv.bias.fill_(0.5)
+    other.save_pretrained(tmp_path / "other")
+    paths = StartPaths(str(tmp_path / "before"), tmp_path / "other" / "vae", tmp_path / "other" / "tokenizer")
+    loaded = load_start(find_recipe("joint"), paths)
+    assert (loaded.vae.decoder.conv_out.conv.bias == 0.5).all()
+    before = load_start(find_recipe("joint"), StartPaths(start=str(tmp_path / "before")))
+    kept = {name: value for name, value in state_of(before).items() if not name.startswith("vae.")}
+    assert all(torch.equal(state_of(loaded)[name], value) for name, value in kept.items())
+
+    fewer = AutoencoderKLCogVideoX.from_config({**before.vae.config, "latent_channels": 2})
+    fewer.save_pretrained(tmp_path / "fewer")
+    with pytest.raises(ConfigError, match="2 latent channels, the denoiser takes"):
+        load_start(find_recipe("joint"), StartPaths(str(tmp_path / "before"), tmp_path / "fewer"))
 
 
 def test_both_stages_around_a_stock_model(published, shards, tmp_path):
