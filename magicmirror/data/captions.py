@@ -72,32 +72,34 @@ def sample_person_word(rng: np.random.Generator, group: str) -> str:
     return _choose(rng, PERSON_WORDS[group])
 
 
-def sample_clip_spec(rng: np.random.Generator, person_word: str) -> ClipSpec:
+def sample_clip_spec(rng: np.random.Generator, person_word: str, style: str | None = None) -> ClipSpec:
     """Sample the motions, the style and the caption of a clip.
 
     Args:
         rng: Source of randomness.
         person_word: How the caption names the person, e.g. ``woman``.
+        style: One of ``STYLES``; ``None`` samples it.
 
     Returns:
         The clip; the caption says all that was sampled.
     """
     motions = sample_motions(rng)
-    style = sample_style(rng)
+    style = style or sample_style(rng)
     return ClipSpec(motions, style, clip_caption(rng, person_word, motions, style), _pattern(rng))
 
 
-def sample_image_spec(rng: np.random.Generator, person_word: str) -> ClipSpec:
+def sample_image_spec(rng: np.random.Generator, person_word: str, style: str | None = None) -> ClipSpec:
     """Sample the style and the caption of a still.
 
     Args:
         rng: Source of randomness.
         person_word: How the caption names the person.
+        style: One of ``STYLES``; ``None`` samples it.
 
     Returns:
         A clip without motion.
     """
-    style = sample_style(rng)
+    style = style or sample_style(rng)
     return ClipSpec((), style, image_caption(rng, person_word, style), _pattern(rng))
 
 

@@ -30,6 +30,9 @@ class TrainingConfig:
         image_batch: Stills a step, over all processes, when the step is one of stills.
         clip_batch: Clips a step, over all processes, when the step is one of clips.
         clip_share: Share of steps that take clips, in [0, 1].
+        clip_frames: Pixel frames of a clip, where a recipe renders its clips itself; shards have their own.
+        falling_share: Share of the pictures that such a recipe renders with snow or rain, which an encoder loses first;
+            the others have any style.
         micro_batch: Samples that one process takes at once, at most; their gradients are accumulated to the step's
             batch. 0 takes a process's whole share at once.
         gradient_checkpointing: Compute activations again in the backward pass rather than keep them.
@@ -84,6 +87,8 @@ class TrainingConfig:
     image_batch: int = 32
     clip_batch: int = 8
     clip_share: float = 0.0
+    clip_frames: int = 17
+    falling_share: float = 0.0
     micro_batch: int = 0
     gradient_checkpointing: bool = False
     weight_decay: float = 0.01
@@ -121,7 +126,10 @@ class TrainingConfig:
 
     def __post_init__(self) -> None:
         """Refuse values that cannot work."""
-        for name in ("max_steps", "image_batch", "clip_batch", "checkpoint_steps", "keep_checkpoints", "log_steps"):
+        for name in (
+            *("max_steps", "image_batch", "clip_batch", "clip_frames"),
+            *("checkpoint_steps", "keep_checkpoints", "log_steps"),
+        ):
             self._check(name, getattr(self, name) >= 1, "be at least 1")
         for name in ("learning_rate", "grad_clip"):
             self._check(name, 0 < getattr(self, name) < float("inf"), "be positive")
@@ -147,7 +155,7 @@ class TrainingConfig:
             "anchor_weight",
         ):
             self._check(name, 0 <= getattr(self, name) < float("inf"), "not be negative")
-        for name in ("clip_share", "high_noise_share", "drop_all", "drop_identity", "face_loss_share"):
+        for name in ("clip_share", "falling_share", "high_noise_share", "drop_all", "drop_identity", "face_loss_share"):
             self._check(name, 0 <= getattr(self, name) <= 1, "lie in [0, 1]")
         self._check("ema_decay", 0 <= self.ema_decay < 1, "lie in [0, 1)")
         self._check("high_noise_from", 0 <= self.high_noise_from < 1000, "lie in [0, 1000)")

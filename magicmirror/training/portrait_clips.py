@@ -22,8 +22,10 @@ from magicmirror.training.config import TrainingConfig
 from magicmirror.training.parts import WHOLE, Batch, BatchSource, Part
 from magicmirror.types import UInt8Array
 
-NUM_FRAMES, SIZE_PX = 17, 128
-"""Of a clip: the preview's."""
+SIZE_PX = 128
+"""Side of a frame: the preview's."""
+FALLING = ("snow", "rain")
+"""Styles with particles that fall."""
 CAPTION_DRAWS = 100
 
 
@@ -31,7 +33,7 @@ def portrait_batches(
     manifests: Sequence[Path],
     portraits: Path,
     config: TrainingConfig,
-    num_frames: int = NUM_FRAMES,
+    num_frames: int | None = None,
     size_px: int = SIZE_PX,
     tokenizer: Any = None,
     text_length: int = 0,
@@ -43,8 +45,8 @@ def portrait_batches(
     Args:
         manifests: Of ``prepare``; only their training split is used, every stratum as often as every other.
         portraits: Folder that the manifests' paths begin at.
-        config: Of the run.
-        num_frames: Pixel frames F of a clip, 8 n + 1.
+        config: Of the run; ``clip_frames`` and ``falling_share`` apply.
+        num_frames: Pixel frames F of a clip, 8 n + 1; ``None`` takes ``config.clip_frames``.
         size_px: Side S.
         tokenizer: Where it is given, the batch also holds what a denoiser takes: caption, and a view of the person.
         text_length: Tokens T that a caption has to fit into.
@@ -56,6 +58,7 @@ def portrait_batches(
     Raises:
         ConfigError: When a manifest is missing or wrong, or has nobody to train with, or for another ``num_frames``.
     """
+    num_frames = config.clip_frames if num_frames is None else num_frames
     if num_frames % FRAME_STEP != 1:
         raise ConfigError(f"num_frames must be {FRAME_STEP} n + 1 for the VAE, got {num_frames}.")
     groups = _strata(manifests)
@@ -70,7 +73,7 @@ def portrait_batches(
         rng = np.random.default_rng([config.seed, 3, step, row])
         group = groups[int(rng.integers(len(groups)))]
         record = group[int(rng.integers(len(group)))]
-        spec = _choose_spec(rng, record.group, frames, usable)
+        spec = _choose_spec(rng, record.group, frames, usable, _falling(rng, config.falling_share))
         picture, landmarks = load_image(portraits / record.path), record.landmark_array
         view = None if tokenizer is None else reference_view(picture, landmarks, rng, size_px)
         return render_clip(picture, landmarks, spec, frames, size_px), spec.caption, view
@@ -104,11 +107,20 @@ def _strata(manifests: Sequence[Path]) -> list[list[PortraitRecord]]:
     return [strata[name] for name in sorted(strata)]
 
 
-def _choose_spec(rng: np.random.Generator, group: str, frames: int, usable: Callable[[str], bool]) -> ClipSpec:
+def _falling(rng: np.random.Generator, share: float) -> str | None:
+    """A style with falling particles, or ``None`` to draw any style."""
+    if share == 0 or rng.random() >= share:
+        return None
+    return FALLING[int(rng.integers(len(FALLING)))]
+
+
+def _choose_spec(
+    rng: np.random.Generator, group: str, frames: int, usable: Callable[[str], bool], style: str | None
+) -> ClipSpec:
     """Motions, style and caption; drawn anew while the caption is of no use."""
     choose = sample_clip_spec if frames > 1 else sample_image_spec
     for _ in range(CAPTION_DRAWS):
-        spec = choose(rng, sample_person_word(rng, group))
+        spec = choose(rng, sample_person_word(rng, group), style)
         if usable(spec.caption):
             return spec
     raise ConfigError(f"None of {CAPTION_DRAWS} captions fits into the model's prompts.")

@@ -92,16 +92,18 @@ def anchored_vae() -> Recipe:
     config = replace(
         vae().config,
         name="anchored_vae",
-        max_steps=4_000,
-        learning_rate=4e-4,
-        warmup_steps=50,
-        decay_steps=2_000,
+        max_steps=1_500,
+        learning_rate=1.2e-3,
+        warmup_steps=20,
+        decay_steps=800,
         image_batch=8,
-        clip_batch=1,
-        clip_share=0.6,
+        clip_batch=2,
+        clip_share=0.7,
+        clip_frames=9,
+        falling_share=0.4,
         texture_weight=1.0,
-        anchor_weight=0.5,
-        ema_decay=0.995,
+        anchor_weight=0.05,
+        ema_decay=0.98,
     )
     return Recipe(config, ("vae",), "teach a trained VAE to keep what it lost", objective="vae", start="vae")
 

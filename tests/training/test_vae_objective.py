@@ -8,6 +8,7 @@ import torch
 from diffusers import AutoencoderKLCogVideoX
 
 from magicmirror.errors import ConfigError
+from magicmirror.training import portrait_clips
 from magicmirror.training.build import build_trainer
 from magicmirror.training.parts import Part
 from magicmirror.training.portrait_clips import portrait_batches
@@ -207,6 +208,30 @@ def test_batches_follow_from_seed_step_and_row(manifest, examples):
     assert set(kinds) == {1, 9}
     assert moving
     assert not torch.equal(source(1)(kinds[1])["pixels"], batch_at(kinds[1])["pixels"])
+
+
+def test_a_share_of_the_pictures_has_falling_particles(manifest, examples, monkeypatch):
+    seen = []
+
+    def recorded(picture, landmarks, spec, num_frames, size_px):
+        seen.append((spec.style, num_frames))
+        return np.zeros((num_frames, size_px, size_px, 3), np.uint8)
+
+    monkeypatch.setattr(portrait_clips, "render_clip", recorded)
+
+    def drawn(share, steps=60):
+        seen.clear()
+        config = vae_config(falling_share=share, clip_frames=9)
+        for step in range(steps):
+            portrait_batches([manifest], examples, config)(step)
+        return list(seen)
+
+    assert {style for style, _ in drawn(1.0, 10)} == {"snow", "rain"}
+    assert {frames for _, frames in seen} == {1, 9}
+    plain, half = drawn(0.0), drawn(0.5)
+    falling = [style in portrait_clips.FALLING for style, _ in half]
+    usual = np.mean([style in portrait_clips.FALLING for style, _ in plain])
+    assert np.mean(falling) == pytest.approx(0.5 + 0.5 * usual, abs=0.12) and usual < 0.3
 
 
 def test_nobody_to_train_with_is_refused(manifest, examples, tmp_path):
