@@ -30,9 +30,8 @@ class TrainingConfig:
         image_batch: Stills a step, over all processes, when the step is one of stills.
         clip_batch: Clips a step, over all processes, when the step is one of clips.
         clip_share: Share of steps that take clips, in [0, 1].
-        clip_frames: Pixel frames of a clip, where a recipe renders its clips itself; shards have their own.
-        falling_share: Share of the pictures that such a recipe renders with snow or rain, which an encoder loses first;
-            the others have any style.
+        falling_share: Where a recipe renders its pictures itself, the share of them with snow or rain, which an encoder
+            loses first; the others have any style.
         micro_batch: Samples that one process takes at once, at most; their gradients are accumulated to the step's
             batch. 0 takes a process's whole share at once.
         gradient_checkpointing: Compute activations again in the backward pass rather than keep them.
@@ -87,7 +86,6 @@ class TrainingConfig:
     image_batch: int = 32
     clip_batch: int = 8
     clip_share: float = 0.0
-    clip_frames: int = 17
     falling_share: float = 0.0
     micro_batch: int = 0
     gradient_checkpointing: bool = False
@@ -126,10 +124,7 @@ class TrainingConfig:
 
     def __post_init__(self) -> None:
         """Refuse values that cannot work."""
-        for name in (
-            *("max_steps", "image_batch", "clip_batch", "clip_frames"),
-            *("checkpoint_steps", "keep_checkpoints", "log_steps"),
-        ):
+        for name in ("max_steps", "image_batch", "clip_batch", "checkpoint_steps", "keep_checkpoints", "log_steps"):
             self._check(name, getattr(self, name) >= 1, "be at least 1")
         for name in ("learning_rate", "grad_clip"):
             self._check(name, 0 < getattr(self, name) < float("inf"), "be positive")

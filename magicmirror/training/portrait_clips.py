@@ -22,8 +22,8 @@ from magicmirror.training.config import TrainingConfig
 from magicmirror.training.parts import WHOLE, Batch, BatchSource, Part
 from magicmirror.types import UInt8Array
 
-SIZE_PX = 128
-"""Side of a frame: the preview's."""
+NUM_FRAMES, SIZE_PX = 17, 128
+"""Of a clip: the preview's."""
 FALLING = ("snow", "rain")
 """Styles with particles that fall."""
 CAPTION_DRAWS = 100
@@ -33,7 +33,7 @@ def portrait_batches(
     manifests: Sequence[Path],
     portraits: Path,
     config: TrainingConfig,
-    num_frames: int | None = None,
+    num_frames: int = NUM_FRAMES,
     size_px: int = SIZE_PX,
     tokenizer: Any = None,
     text_length: int = 0,
@@ -45,8 +45,8 @@ def portrait_batches(
     Args:
         manifests: Of ``prepare``; only their training split is used, every stratum as often as every other.
         portraits: Folder that the manifests' paths begin at.
-        config: Of the run; ``clip_frames`` and ``falling_share`` apply.
-        num_frames: Pixel frames F of a clip, 8 n + 1; ``None`` takes ``config.clip_frames``.
+        config: Of the run; ``falling_share`` applies.
+        num_frames: Pixel frames F of a clip, 8 n + 1.
         size_px: Side S.
         tokenizer: Where it is given, the batch also holds what a denoiser takes: caption, and a view of the person.
         text_length: Tokens T that a caption has to fit into.
@@ -58,7 +58,6 @@ def portrait_batches(
     Raises:
         ConfigError: When a manifest is missing or wrong, or has nobody to train with, or for another ``num_frames``.
     """
-    num_frames = config.clip_frames if num_frames is None else num_frames
     if num_frames % FRAME_STEP != 1:
         raise ConfigError(f"num_frames must be {FRAME_STEP} n + 1 for the VAE, got {num_frames}.")
     groups = _strata(manifests)

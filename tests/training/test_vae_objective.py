@@ -221,9 +221,8 @@ def test_a_share_of_the_pictures_has_falling_particles(manifest, examples, monke
 
     def drawn(share, steps=60):
         seen.clear()
-        config = vae_config(falling_share=share, clip_frames=9)
         for step in range(steps):
-            portrait_batches([manifest], examples, config)(step)
+            portrait_batches([manifest], examples, vae_config(falling_share=share), 9)(step)
         return list(seen)
 
     assert {style for style, _ in drawn(1.0, 10)} == {"snow", "rain"}
