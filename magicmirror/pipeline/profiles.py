@@ -177,7 +177,7 @@ _PROFILES = {
             analyzer="dlib",
             crop_size_px=128,
             # The reference decides nearly all of the picture, so the first estimate is the best one: every further
-            # step adds what the model makes up, and the face drifts from its reference (docs/training.md).
+            # step adds what the model makes up, and the face drifts from its reference (docs/preview_training.md).
             num_inference_steps=2,
             guidance_scale=1.5,
             scheduler="ddim",

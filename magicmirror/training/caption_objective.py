@@ -1,9 +1,9 @@
 """First recipe of the small profile's words: the text encoder learns what captions mean, without any picture.
 
 CogVideoX comes with T5-XXL, which has read the web. The preview's T5 is made from nothing, and through the denoiser it
-learned the styles but no motion (``docs/training.md``): "turns left", "tilts left" and "pans left" differ by words that
-only matter together. Here every caption is sampled with its motions and its style, and linear heads read both off the
-mean of its tokens and off each token. The heads are left behind.
+learned the styles but no motion (``docs/preview_training.md``): "turns left", "tilts left" and "pans left" differ by
+words that only matter together. Here every caption is sampled with its motions and its style, and linear heads read
+both off the mean of its tokens and off each token. The heads are left behind.
 """
 
 from __future__ import annotations

@@ -3,7 +3,7 @@
 From the paper's start (keys copied, values zero) the small model's cross-attention stays uniform for thousands of
 steps: 1/64 of the weight is on the face token of the query's own place, so only the mean of the face gets through. The
 queries do carry their place, though. So before the recipe ``joint`` the cross keys are fitted, by least squares, to the
-part of the queries that depends on the place alone. ``docs/training.md`` has what it changed.
+part of the queries that depends on the place alone. ``docs/preview_training.md`` has what it changed.
 """
 
 from __future__ import annotations

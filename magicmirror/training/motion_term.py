@@ -2,10 +2,10 @@
 
 Not in the paper (**D6** in ``docs/paper_map.md``). CogVideoX's base knows what "turns to the left" looks like; the
 small model learns it together with everything else, and did not: what it predicted from pure noise moved the same way
-under any caption (``docs/training.md`` has the figures). The denoising loss rewards a motion only once it is drawn at
-the right place, which needs the words first. So linear heads read the pose of each latent frame
-off the mean token of that frame, and the style off the mean token of the video; they are trained with the model and
-left behind by it.
+under any caption (``docs/preview_training.md`` has the figures). The denoising loss rewards a motion only once it is
+drawn at the right place, which needs the words first. So linear heads read the pose of each latent frame off the mean
+token of that frame, and the style off the mean token of the video; they are trained with the model and left behind by
+it.
 """
 
 from __future__ import annotations

@@ -1,9 +1,9 @@
 """First recipe of the small profile: teach the vision tower and the face perceiver to see.
 
 At full size both dense features and identity tokens come from a pretrained tower. The preview has none, and a tower
-that starts from nothing learns its features through the whole denoiser, very slowly (``docs/training.md`` has the
-figures). So tower and face perceiver are first trained to write the reference's VAE latents into the face tokens, in
-the very form in which the transformer embeds video patches: ``x_face = W_patch z + position``. The transformer then
+that starts from nothing learns its features through the whole denoiser, very slowly (``docs/preview_training.md`` has
+the figures). So tower and face perceiver are first trained to write the reference's VAE latents into the face tokens,
+in the very form in which the transformer embeds video patches: ``x_face = W_patch z + position``. The transformer then
 meets face tokens that look like one more frame at the same places.
 """
 
