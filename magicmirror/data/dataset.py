@@ -25,7 +25,7 @@ from torch.utils.data import Dataset
 from magicmirror.data.motion import MotionCue
 from magicmirror.data.pose_targets import NUM_POSE_VALUES, latent_poses
 from magicmirror.data.precompute import PLAN_FILE, shard_path
-from magicmirror.data.style import STYLES
+from magicmirror.data.style import FALLING, STYLES
 from magicmirror.errors import ConfigError
 
 _STYLE_NUMBERS = {name: number for number, name in enumerate(STYLES)}
@@ -177,18 +177,25 @@ class BatchOrder:
         seed: Of order and choice of views.
         balance: Exponent in [0, 1]: each epoch repeats the rows of a stratum by (size of the largest stratum / its
             size) to this power, so 0 takes every row once and 1 takes all strata equally often.
+        falling_copies: How often as often as others an epoch takes rows with snow or rain.
 
     Raises:
         ConfigError: When a number is out of range or an epoch has less than one batch.
     """
 
-    def __init__(self, dataset: LatentDataset, batch_size: int, seed: int = 0, balance: float = 0.5) -> None:
-        if batch_size < 1 or seed < 0 or not 0.0 <= balance <= 1.0:
-            raise ConfigError(f"batch_size {batch_size}, seed {seed} or balance {balance} is out of range.")
+    def __init__(
+        self, dataset: LatentDataset, batch_size: int, seed: int = 0, balance: float = 0.5, falling_copies: int = 1
+    ) -> None:
+        if batch_size < 1 or seed < 0 or not 0.0 <= balance <= 1.0 or falling_copies < 1:
+            raise ConfigError(
+                f"batch_size {batch_size}, seed {seed}, balance {balance} or falling_copies {falling_copies} "
+                "is out of range."
+            )
         self.dataset = dataset
         self.batch_size = batch_size
         self.seed = seed
         self._copies = _copies([row.stratum for row in dataset.rows], balance)
+        self._copies[[row.style in FALLING for row in dataset.rows]] *= falling_copies
         self._order: tuple[int, Order] | None = None
         self.epoch_batches = int(self._copies.sum()) // batch_size
         if self.epoch_batches == 0:

@@ -198,6 +198,9 @@ def _vignette(height: int, width: int, strength: float) -> Float32Array:
     return np.asarray((1 - strength * (x**2 + y**2) / 2)[..., None], dtype=np.float32)
 
 
+FALLING = ("snow", "rain")
+"""Styles with falling particles, which a small model learns last."""
+
 STYLES: dict[str, Style] = {
     "none": _none,
     "black_and_white": _black_and_white,

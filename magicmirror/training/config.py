@@ -32,6 +32,7 @@ class TrainingConfig:
         clip_share: Share of steps that take clips, in [0, 1].
         falling_share: Where a recipe renders its pictures itself, the share of them with snow or rain, which an encoder
             loses first; the others have any style.
+        falling_copies: Where pictures come from shards, how often as often as others those with snow or rain are taken.
         micro_batch: Samples that one process takes at once, at most; their gradients are accumulated to the step's
             batch. 0 takes a process's whole share at once.
         gradient_checkpointing: Compute activations again in the backward pass rather than keep them.
@@ -87,6 +88,7 @@ class TrainingConfig:
     clip_batch: int = 8
     clip_share: float = 0.0
     falling_share: float = 0.0
+    falling_copies: int = 1
     micro_batch: int = 0
     gradient_checkpointing: bool = False
     weight_decay: float = 0.01
@@ -124,7 +126,9 @@ class TrainingConfig:
 
     def __post_init__(self) -> None:
         """Refuse values that cannot work."""
-        for name in ("max_steps", "image_batch", "clip_batch", "checkpoint_steps", "keep_checkpoints", "log_steps"):
+        for name in ("max_steps", "image_batch", "clip_batch", "falling_copies"):
+            self._check(name, getattr(self, name) >= 1, "be at least 1")
+        for name in ("checkpoint_steps", "keep_checkpoints", "log_steps"):
             self._check(name, getattr(self, name) >= 1, "be at least 1")
         for name in ("learning_rate", "grad_clip"):
             self._check(name, 0 < getattr(self, name) < float("inf"), "be positive")

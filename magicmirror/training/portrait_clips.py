@@ -14,6 +14,7 @@ from magicmirror.data.captions import sample_clip_spec, sample_image_spec, sampl
 from magicmirror.data.embedding import BatchEmbedder
 from magicmirror.data.manifest import PortraitRecord, read_manifest
 from magicmirror.data.motion import ClipSpec
+from magicmirror.data.style import FALLING
 from magicmirror.errors import ConfigError
 from magicmirror.media import load_image
 from magicmirror.pipeline.profiles import FRAME_STEP
@@ -24,8 +25,6 @@ from magicmirror.types import UInt8Array
 
 NUM_FRAMES, SIZE_PX = 17, 128
 """Of a clip: the preview's."""
-FALLING = ("snow", "rain")
-"""Styles with particles that fall."""
 CAPTION_DRAWS = 100
 
 

@@ -102,6 +102,18 @@ def test_epoch_takes_every_row_once_without_balance(folder):
     assert epochs[0] != epochs[1] != list(range(20))
 
 
+def test_rows_with_falling_particles_are_taken_more_often(folder):
+    dataset = LatentDataset([folder], "image")
+    falling = {row for row, each in enumerate(dataset.rows) if each.style in ("snow", "rain")}
+    assert 0 < len(falling) < len(dataset)
+    order = BatchOrder(dataset, 4, balance=0.0, falling_copies=3)
+    assert 4 * order.epoch_batches == len(dataset) + 2 * len(falling)
+    taken = [row for step in range(order.epoch_batches) for row in order.rows_at(step)]
+    assert sorted(taken) == sorted([*range(len(dataset)), *falling, *falling])
+    with pytest.raises(ConfigError, match="falling_copies 0"):
+        BatchOrder(dataset, 5, falling_copies=0)
+
+
 def test_balance_takes_strata_evenly(folder):
     dataset = LatentDataset([folder], "image")
     order = BatchOrder(dataset, 4, balance=1.0)
