@@ -52,7 +52,7 @@ PROMPT_EXAMPLES = (
     "a man opens his mouth wide",
     "a person tilts the head to the left",
     "an old man looks up, in black and white",
-    "the camera zooms in on a girl",
+    "a girl looks at the camera in the rain",
 )
 PROMPT_NOTES_LABEL = "Notes on your prompt"
 PERSON_FOUND = 'The face goes to "{word}".'
