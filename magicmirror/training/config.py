@@ -126,9 +126,15 @@ class TrainingConfig:
 
     def __post_init__(self) -> None:
         """Refuse values that cannot work."""
-        for name in ("max_steps", "image_batch", "clip_batch", "falling_copies"):
-            self._check(name, getattr(self, name) >= 1, "be at least 1")
-        for name in ("checkpoint_steps", "keep_checkpoints", "log_steps"):
+        for name in (
+            "max_steps",
+            "image_batch",
+            "clip_batch",
+            "falling_copies",
+            "checkpoint_steps",
+            "keep_checkpoints",
+            "log_steps",
+        ):
             self._check(name, getattr(self, name) >= 1, "be at least 1")
         for name in ("learning_rate", "grad_clip"):
             self._check(name, 0 < getattr(self, name) < float("inf"), "be positive")

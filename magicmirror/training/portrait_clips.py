@@ -60,7 +60,6 @@ def portrait_batches(
     if num_frames % FRAME_STEP != 1:
         raise ConfigError(f"num_frames must be {FRAME_STEP} n + 1 for the VAE, got {num_frames}.")
     groups = _strata(manifests)
-
     embedder = None if tokenizer is None else BatchEmbedder()
 
     def usable(caption: str) -> bool:
@@ -82,16 +81,19 @@ def portrait_batches(
         clips, captions, views = zip(
             *(sample(step, row, num_frames if kind == "clip" else 1) for row in rows), strict=True
         )
-        batch: dict[str, Any] = {"pixels": torch.from_numpy(np.stack(clips))}
+        pixels = {"pixels": torch.from_numpy(np.stack(clips))}
         if embedder is None:
-            return batch
-        crops = np.stack(views)
+            return pixels
         ids, positions = text_batch(tokenizer, captions, text_length)
-        conditions = {"captions": list(captions), "input_ids": ids, "positions": positions}
-        embeddings = torch.from_numpy(embedder.embed_aligned(crops))
-        return {**batch, **conditions, "crops": torch.from_numpy(crops), "embeddings": embeddings}
+        told = {"captions": list(captions), "input_ids": ids, "positions": positions}
+        return {**pixels, **told, **_reference(np.stack(views), embedder)}
 
     return batch_at
+
+
+def _reference(crops: UInt8Array, embedder: BatchEmbedder) -> dict[str, torch.Tensor]:
+    """Views (B, S, S, 3) of the people, and their embeddings (B, 128)."""
+    return {"crops": torch.from_numpy(crops), "embeddings": torch.from_numpy(embedder.embed_aligned(crops))}
 
 
 def _strata(manifests: Sequence[Path]) -> list[list[PortraitRecord]]:
