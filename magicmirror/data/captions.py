@@ -41,12 +41,16 @@ PACED = frozenset(
     | {"zoom_in", "zoom_out", "pan_left", "pan_right", "smile", "open_mouth"}
 )
 MOTION_WEIGHTS: dict[str, float] = dict.fromkeys(MOTIONS, 1.0) | {
-    "nod": 2.0,
+    "nod": 2.5,
     "shake": 2.0,
-    "look_down": 1.5,
-    "smile": 1.5,
+    "look_down": 2.0,
+    "blink": 2.5,
+    "smile": 3.0,
+    "open_mouth": 1.5,
+    "talk": 3.0,
     "still": 0.7,
 }
+"""Small motions are the hardest to learn, and the face's own are the smallest."""
 
 STYLE_WEIGHTS: dict[str, float] = dict.fromkeys(STYLES, 1.0) | {"none": 0.0, "snow": 2.5, "rain": 2.5}
 """Of a clip that has a style; what moves is the hardest to learn."""

@@ -60,6 +60,7 @@ class TrainingConfig:
         edge_weight: Of the edge term in the loss of the VAE.
         kl_weight: Of the divergence in the loss of the VAE.
         texture_weight: Of the texture term in the loss of the VAE.
+        critic_weight: Of the critic's verdict in the loss of the VAE (``critic.py``); 0 leaves the critic out.
         anchor_weight: Of the squared distance, in the loss of the VAE, of its latents from those that it made at first.
         train_encoder: Whether the VAE's encoder learns too; if not, latents keep their meaning.
         predicted_from: First timestep, in [0, 1000), of the noise out of which the denoiser predicts the latents that a
@@ -112,6 +113,7 @@ class TrainingConfig:
     edge_weight: float = 1.0
     kl_weight: float = 1e-4
     texture_weight: float = 0.0
+    critic_weight: float = 0.0
     anchor_weight: float = 0.0
     train_encoder: bool = True
     predicted_from: int = 300
@@ -157,6 +159,7 @@ class TrainingConfig:
             "edge_weight",
             "kl_weight",
             "texture_weight",
+            "critic_weight",
             "anchor_weight",
         ):
             self._check(name, 0 <= getattr(self, name) < float("inf"), "not be negative")

@@ -11,7 +11,8 @@ With ``train_encoder`` off the decoder learns alone: latents keep their meaning,
 With ``anchor_weight`` the encoder learns too, and is held near the latents that it made at first: what they leave out
 (falling snow) can come in without the denoiser having to learn all the rest anew.
 With ``PredictedLatents`` it learns on what that denoiser predicts, rather than on latents of real pictures; there the
-perceptual term of the denoiser's own training keeps the face a face that the recogniser knows.
+perceptual term of the denoiser's own training keeps the face a face that the recogniser knows, and a critic
+(``critic.py``) may ask for pictures that look like photos.
 """
 
 from __future__ import annotations
@@ -25,11 +26,14 @@ from torch import Tensor, nn
 from torch.nn import functional
 
 from magicmirror.training.config import TrainingConfig
+from magicmirror.training.critic import PictureCritic, critic_losses
 from magicmirror.training.parts import WHOLE, Batch, Part
 from magicmirror.training.perceptual_loss import PictureDistance
 from magicmirror.training.predicted_latents import PredictedLatents
 
 SCALES = 3
+JUDGED_FRAMES = 4
+"""Frames of a clip that the critic looks at."""
 TEXTURE_SCALES = 2
 TEXTURE_WINDOW = 8
 # The three details of the Haar wavelet: along the width, along the height, and across both.
@@ -45,6 +49,8 @@ class VaeObjective(nn.Module):
         predict: Puts the denoiser's latents in the place of the posterior's sample; ``None`` decodes the sample.
         distance: The perceptual term on one frame of each sample, ``config.perceptual_loss`` its weight; ``None``
             leaves it out.
+
+    With ``config.critic_weight`` above 0 a critic is made and learns with the VAE; it is left behind by it.
     """
 
     def __init__(
@@ -61,6 +67,7 @@ class VaeObjective(nn.Module):
         self._first = (copy.deepcopy(vae).requires_grad_(False).eval(),) if config.anchor_weight > 0 else ()
         self._predict = predict
         self._distance = distance
+        self.critic = _new_critic(config.seed) if config.critic_weight > 0 else None
 
     @property
     def untrained(self) -> tuple[str, ...]:
@@ -73,13 +80,13 @@ class VaeObjective(nn.Module):
         Args:
             batch: ``pixels`` (B, F, H, W, 3) uint8 RGB, F = 8 n + 1: latent frames are
                 decoded in pairs after the first; for predicted latents also their conditions.
-            generator: Of the posterior's sample, noise and timesteps of predicted latents, and the frames that the
-                perceptual term looks at.
+            generator: Of the posterior's sample, noise and timesteps of predicted latents, the frames that perceptual
+                term and critic look at, and the critic's noise.
             part: Which of the step's samples these are.
 
         Returns:
             ``loss`` to minimise; its terms without their weights: ``pixel``, ``edge``, ``divergence``, ``texture`` and,
-            where they are on, ``perceptual`` and ``anchor``.
+            where they are on, ``perceptual``, ``anchor``, ``fooled`` and ``told`` (``critic_losses``).
         """
         clips = as_clips(batch["pixels"])
         with torch.set_grad_enabled(self.config.train_encoder and torch.is_grad_enabled()):
@@ -110,7 +117,28 @@ class VaeObjective(nn.Module):
             rows = torch.arange(len(frames))
             terms["perceptual"] = self._distance(decoded[rows, :, frames], clips[rows, :, frames])
             loss = loss + self.config.perceptual_loss * terms["perceptual"]
+        if self.critic is not None:
+            terms["fooled"], terms["told"] = self._judge(self.critic, decoded, clips, total, generator, part)
+            loss = loss + self.config.critic_weight * terms["fooled"] + terms["told"]
         return {"loss": loss, **{name: value.detach() for name, value in terms.items()}}
+
+    def _judge(
+        self, critic: PictureCritic, decoded: Tensor, clips: Tensor, total: int, generator: torch.Generator, part: Part
+    ) -> tuple[Tensor, Tensor]:
+        """The critic's losses on a few frames of each clip, (B, 3, F, H, W) both; the draws are those of the step."""
+        own, count = part.rows(total), min(JUDGED_FRAMES, clips.size(2))
+        frames = torch.rand(total, clips.size(2), generator=generator).argsort(1)[own, :count].to(clips.device)
+        noise = torch.randn((total, 2, count, *clips[0, :, 0].shape), generator=generator)[own].to(clips.device)
+        rows = torch.arange(len(frames), device=clips.device)[:, None]
+        made, photos = (each.transpose(1, 2)[rows, frames].flatten(0, 1) for each in (decoded, clips))
+        return critic_losses(critic, made, photos, noise.transpose(0, 1).flatten(0, 2))
+
+
+def _new_critic(seed: int) -> PictureCritic:
+    """A critic that knows nothing; torch's global generator stays as it was."""
+    with torch.random.fork_rng():
+        torch.manual_seed(seed)
+        return PictureCritic()
 
 
 def as_clips(pixels: Tensor) -> Tensor:

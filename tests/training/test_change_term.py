@@ -24,10 +24,35 @@ def test_value_by_hand():
     predicted = latents.clone()
     predicted[:, 1:] += 0.5
     poses = torch.cat([poses_of(), poses_of("turn_left")])
-    expected = (log1p(0.25 / STILL_CHANGE) + log1p(0.25 / (STILL_CHANGE + USUAL_CHANGE["yaw"]))) / 2
+    turned = [still + yaw for still, yaw in zip(STILL_CHANGE, USUAL_CHANGE["yaw"], strict=True)]
+    expected = sum(log1p(0.25 / size) for size in (*STILL_CHANGE, *turned)) / 4
     assert change_term(predicted, latents, poses, torch.tensor([True, True])).item() == pytest.approx(
         expected, rel=1e-5
     )
+
+
+def test_places_count_by_their_own_change():
+    """Two places of nine change, by 3 and by 1 in both channels: an error of 0.5 counts nine times as much at one."""
+    latents = torch.zeros(1, *SHAPE)
+    latents[:, 1:, :, 0, 0] = 3.0
+    latents[:, 1:, :, 2, 1] = -1.0
+    poses, keep = poses_of("smile"), torch.tensor([True])
+    size = usual_change(poses)
+    for place, weight in (((0, 0), 0.9), ((2, 1), 0.1), ((1, 1), 0.0)):
+        predicted = latents.clone()
+        predicted[:, 1:, :, place[0], place[1]] += 0.5
+        expected = log1p(0.25 / 9 / size.everywhere.item()) + log1p(0.25 * weight / size.where_it_changes.item())
+        assert change_term(predicted, latents, poses, keep).item() == pytest.approx(expected / 2, rel=1e-5)
+
+
+def test_a_clip_in_which_nothing_changes_has_a_value():
+    latents = torch.zeros(1, *SHAPE)
+    predicted = torch.full_like(latents, 0.1).requires_grad_()
+    term = change_term(
+        predicted * torch.arange(FRAMES)[None, :, None, None, None], latents, poses_of(), torch.tensor([True])
+    )
+    term.backward()
+    assert term > 0 and predicted.grad.isfinite().all()
 
 
 def test_only_the_change_counts():
@@ -40,21 +65,27 @@ def test_only_the_change_counts():
 
 
 def test_a_small_motion_weighs_what_a_large_one_does():
-    """Left out altogether, each costs the same, though one changes the latents 140 times as much."""
+    """Left out altogether, each costs about the same, though one changes the latents thirty times as much."""
     costs = {}
     for name, field in (("smile", "smile"), ("turn_left", "yaw")):
-        size = usual_change(poses_of(name)).item()
-        assert size == pytest.approx(STILL_CHANGE + USUAL_CHANGE[field])
+        size = usual_change(poses_of(name))
+        for measured, still, own in zip(size, STILL_CHANGE, USUAL_CHANGE[field], strict=True):
+            assert measured.item() == pytest.approx(still + own)
         latents = torch.zeros(1, *SHAPE)
-        latents[:, 1:] = size**0.5
-        costs[name] = change_term(torch.zeros_like(latents), latents, poses_of(name), torch.tensor([True])).item()
-    assert costs["smile"] == pytest.approx(log1p(1)) == pytest.approx(costs["turn_left"])
+        # In places that are the share of a picture which such a motion moves.
+        count = max(1, round(9 * (size.everywhere / size.where_it_changes).item()))
+        latents[:, 1:].flatten(3)[..., :count] = (size.where_it_changes.item()) ** 0.5
+        term = change_term(torch.zeros_like(latents), latents, poses_of(name), torch.tensor([True]))
+        costs[name] = term.item()
+    assert costs["smile"] == pytest.approx(costs["turn_left"], rel=0.35)
+    assert costs["turn_left"] == pytest.approx(log1p(1), rel=0.2)
 
 
 def test_two_motions_add_up_and_strength_does_not_count():
     both = poses_of("smile", "turn_left")
-    expected = STILL_CHANGE + USUAL_CHANGE["smile"] + USUAL_CHANGE["yaw"]
-    assert usual_change(both).item() == usual_change(0.5 * both).item() == pytest.approx(expected)
+    for way, still in enumerate(STILL_CHANGE):
+        expected = still + USUAL_CHANGE["smile"][way] + USUAL_CHANGE["yaw"][way]
+        assert usual_change(both)[way].item() == usual_change(0.5 * both)[way].item() == pytest.approx(expected)
     assert set(USUAL_CHANGE) == set(POSE_FIELDS)
 
 

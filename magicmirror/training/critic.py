@@ -1,0 +1,71 @@
+"""A critic of decoded pictures: it learns to tell them from photos, and the decoder learns to be taken for one.
+
+Not in the paper (**D7** in ``docs/paper_map.md``); the VAE of CogVideoX was trained with one. What 64 cells of latents
+leave open, as every single hair, an error of pixels answers with the mean of all that may be, which is soft. A critic does not ask where
+a hair lies, but whether skin and hair look like that.
+
+Both losses compare a picture with the photo that it is of, place by place (relativistic pairing, arXiv 1807.00734):
+a score has no meaning of its own, and the critic need not agree with itself about which places are hard. Without
+a bound the critic's slope would grow, and with it the decoder's gradient; its change under a little noise is punished
+on photos and pictures alike (approximated R1 and R2, arXiv 2501.08316), for which, unlike spectral norms, no state is kept.
+"""
+
+from __future__ import annotations
+
+import torch
+from torch import Tensor, nn
+from torch.func import functional_call
+from torch.nn import functional
+
+CHANNELS = (32, 64, 128)
+NOISE = 0.1
+"""Deviation of the noise under which a score should stay, in units of [-1, 1]."""
+PENALTY = 10.0
+
+
+class PictureCritic(nn.Module):
+    """Scores of patches: convolutions with a view of 54 px, each score 8 px from the next.
+
+    Args:
+        channels: Of the layers that halve the picture.
+    """
+
+    def __init__(self, channels: tuple[int, ...] = CHANNELS) -> None:
+        super().__init__()
+        layers: list[nn.Module] = []
+        before = 3
+        for width in channels:
+            layers += [nn.Conv2d(before, width, 4, stride=2, padding=1), nn.LeakyReLU(0.2)]
+            before = width
+        layers += [nn.Conv2d(before, before, 3, padding=1), nn.LeakyReLU(0.2), nn.Conv2d(before, 1, 3, padding=1)]
+        self.layers = nn.Sequential(*layers)
+
+    def forward(self, pictures: Tensor) -> Tensor:
+        """Score pictures (N, 3, H, W) in [-1, 1]; returns (N, 1, h, w), higher where they look like a photo."""
+        scores: Tensor = self.layers(pictures)
+        return scores
+
+
+def critic_losses(critic: PictureCritic, made: Tensor, photos: Tensor, noise: Tensor) -> tuple[Tensor, Tensor]:
+    """What the decoder and what the critic are to minimise, to be summed: neither one's gradient reaches the other.
+
+    Args:
+        critic: Trained by the second loss alone.
+        made: (N, 3, H, W) decoded pictures in about [-1, 1]; the first loss alone flows into them.
+        photos: (N, 3, H, W) what each is of.
+        noise: (2 N, 3, H, W) standard normal; for photos, then for pictures.
+
+    Returns:
+        Two scalars. Both are log 2 where the critic sees no difference.
+    """
+    frozen = {name: value.detach() for name, value in critic.named_parameters()}
+    with torch.no_grad():
+        wanted = critic(photos)
+    fooled = functional.softplus(wanted - functional_call(critic, frozen, (made,))).mean()
+
+    both = torch.cat([photos, made.detach()])
+    scores = critic(both)
+    of_photos, of_made = scores.chunk(2)
+    told = functional.softplus(of_made - of_photos).mean()
+    slope = (critic(both + NOISE * noise) - scores).square().mean()
+    return fooled, told + PENALTY * slope
