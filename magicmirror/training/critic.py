@@ -1,13 +1,13 @@
 """A critic of decoded pictures: it learns to tell them from photos, and the decoder learns to be taken for one.
 
-Not in the paper (**D7** in ``docs/paper_map.md``); the VAE of CogVideoX was trained with one. What 64 cells of latents
-leave open, as every single hair, an error of pixels answers with the mean of all that may be, which is soft. A critic does not ask where
-a hair lies, but whether skin and hair look like that.
+Not in the paper (**D7** in ``docs/paper_map.md``); CogVideoX's VAE was trained with one (arXiv 2408.06072). What 64
+cells of latents leave open, as every single hair, an error of pixels answers with the mean of all that may be, which
+is soft. A critic does not ask where a hair lies, but whether it looks like one.
 
-Both losses compare a picture with the photo that it is of, place by place (relativistic pairing, arXiv 1807.00734):
-a score has no meaning of its own, and the critic need not agree with itself about which places are hard. Without
-a bound the critic's slope would grow, and with it the decoder's gradient; its change under a little noise is punished
-on photos and pictures alike (approximated R1 and R2, arXiv 2501.08316), for which, unlike spectral norms, no state is kept.
+Both losses compare a picture with the photo that it is of, place by place (relativistic pairing, arXiv 1807.00734): a
+score has no meaning of its own, and the critic need not agree with itself about which places are hard. Without a bound
+the critic's slope would grow, and the decoder's gradient with it, so its change under a little noise is punished, on
+photos and pictures alike (approximated R1 and R2, arXiv 2501.08316); unlike spectral norms that keeps no state.
 """
 
 from __future__ import annotations

@@ -61,7 +61,7 @@ def test_neither_loss_reaches_what_the_other_trains(critic):
 
 
 def test_it_brings_back_the_grain_that_a_pixel_error_averages_away(critic):
-    """A picture's noise cannot be foreseen: the best guess in pixels has none, a picture that passes for one has some."""
+    """A photo's noise cannot be foreseen: the best guess in pixels has none, what passes for a photo has some."""
     optimizer = torch.optim.AdamW(critic.parameters(), lr=3e-3, betas=(0.5, 0.9))
     strength = torch.zeros((), requires_grad=True)
     learner = torch.optim.AdamW([strength], lr=2e-2, weight_decay=0.0)
