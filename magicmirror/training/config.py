@@ -50,6 +50,8 @@ class TrainingConfig:
         high_noise_share: Share of samples whose timestep is drawn from ``high_noise_from`` on, where only the reference
             says what to draw; the others are drawn uniformly.
         high_noise_from: First timestep of that range, in [0, 1000).
+        unrolled_share: Share of samples that get noise on the model's own first prediction, as the second step of a
+            request does, rather than on the clean latents (``IdentityVideoObjective.unroll``).
         identity_loss: Weight lambda of the identity term (section 3.4); 0 leaves it out.
         identity_loss_below: Timestep below which the identity term applies, in [0, 1000].
         identity_loss_samples: Samples a step that the identity term looks at, at most; decoding is what it costs.
@@ -103,6 +105,7 @@ class TrainingConfig:
     face_loss_share: float = 0.5
     high_noise_share: float = 0.0
     high_noise_from: int = 700
+    unrolled_share: float = 0.0
     identity_loss: float = 0.0
     identity_loss_below: int = 500
     identity_loss_samples: int = 8
@@ -163,7 +166,15 @@ class TrainingConfig:
             "anchor_weight",
         ):
             self._check(name, 0 <= getattr(self, name) < float("inf"), "not be negative")
-        for name in ("clip_share", "falling_share", "high_noise_share", "drop_all", "drop_identity", "face_loss_share"):
+        for name in (
+            "clip_share",
+            "falling_share",
+            "high_noise_share",
+            "unrolled_share",
+            "drop_all",
+            "drop_identity",
+            "face_loss_share",
+        ):
             self._check(name, 0 <= getattr(self, name) <= 1, "lie in [0, 1]")
         self._check("ema_decay", 0 <= self.ema_decay < 1, "lie in [0, 1)")
         self._check("high_noise_from", 0 <= self.high_noise_from < 1000, "lie in [0, 1000)")

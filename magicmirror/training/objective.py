@@ -19,9 +19,12 @@ from magicmirror.training.change_term import change_term
 from magicmirror.training.config import TrainingConfig
 from magicmirror.training.identity_loss import IdentityLoss
 from magicmirror.training.motion_term import STYLE_WEIGHT, MotionTerm
-from magicmirror.training.parts import WHOLE, Batch, Part
+from magicmirror.training.parts import WHOLE, Batch, Part, take
 from magicmirror.training.perceptual_loss import PerceptualLoss
 from magicmirror.training.tower import clip_pixels
+
+UNROLLED_TIMESTEPS = (400, 600)
+"""First timestep and end of the second step of an unrolled sample; of the preview's two steps it is at 499."""
 
 Rotary = Callable[[int, int, int], tuple[Tensor, Tensor] | None]
 
@@ -46,6 +49,7 @@ class Draws(NamedTuple):
         frames: (B,) latent frame that the perceptual term looks at.
         perceptual_kept: (B,) bool; at which samples it looks.
         perceptual_weight: As ``identity_weight``.
+        unrolled: (B,) bool; which samples get noise on what the model predicts of them, see ``unroll``.
     """
 
     noise: Tensor
@@ -57,6 +61,7 @@ class Draws(NamedTuple):
     frames: Tensor
     perceptual_kept: Tensor
     perceptual_weight: float
+    unrolled: Tensor
 
 
 def draw_dropout(batch_size: int, config: TrainingConfig, generator: torch.Generator) -> Dropout:
@@ -105,6 +110,11 @@ def draw_step(
     dropout = draw_dropout(total, config, generator)
     in_face = torch.rand(total, generator=generator) < config.face_loss_share
     frames = torch.randint(0, latents.size(1), (total,), generator=generator)
+    unrolled = torch.zeros(total, dtype=torch.bool)
+    if config.unrolled_share > 0:
+        unrolled = torch.rand(total, generator=generator) < config.unrolled_share
+        second = torch.randint(*UNROLLED_TIMESTEPS, (total,), generator=generator)
+        timesteps = torch.where(unrolled, second, timesteps)
     identity_kept = _first((timesteps < config.identity_loss_below) & ~dropout.identity, config.identity_loss_samples)
     perceptual_kept = _first(~dropout.identity, config.perceptual_loss_samples)
     return Draws(
@@ -117,6 +127,7 @@ def draw_step(
         frames[own].to(device),
         perceptual_kept[own].to(device),
         _share(perceptual_kept, part),
+        unrolled[own].to(device),
     )
 
 
@@ -218,6 +229,8 @@ class IdentityVideoObjective(nn.Module):
         draws = draw_step(latents, self.scheduler.config.num_train_timesteps, self.config, generator, part)
         noisy = self.scheduler.add_noise(latents, draws.noise, draws.timesteps)
         target = self.scheduler.get_velocity(latents, draws.noise, draws.timesteps)
+        if bool(draws.unrolled.any()):
+            noisy, target = self.unroll(batch, noisy, target, draws)
         prediction = self.predict(batch, noisy, draws.timesteps, draws.dropout)
 
         squared = (prediction - target).square()
@@ -243,6 +256,39 @@ class IdentityVideoObjective(nn.Module):
             losses["loss"] = losses["loss"] + self.config.change_loss * term
             losses["change"] = term.detach()
         return losses
+
+    def unroll(self, batch: Batch, noisy: Tensor, target: Tensor, draws: Draws) -> tuple[Tensor, Tensor]:
+        """Put what the model meets in the second of two steps into some samples: noise on its own first prediction.
+
+        On noise over real latents the model learns to finish a picture that is right; in a request it has to mend one
+        of its own, in which a head that turns is drawn at both places. As in step-unrolled denoising (arXiv
+        2112.06749) the first prediction gets no gradient, and the second is to come out at the clean latents all
+        the same.
+
+        Args:
+            batch: As ``forward`` takes it.
+            noisy: (B, F, C, H, W) clean latents with noise.
+            target: (B, F, C, H, W) velocities.
+            draws: Of the step.
+
+        Returns:
+            Both, changed where ``draws.unrolled`` says so.
+        """
+        rows = draws.unrolled.nonzero().squeeze(1)
+        noise, latents = draws.noise[rows], batch["latents"][rows]
+        given = take(batch, rows.tolist())
+        dropout = Dropout(*(which[rows] for which in draws.dropout))
+        first = torch.full_like(draws.timesteps[rows], self.scheduler.config.num_train_timesteps - 1)
+        with torch.no_grad():
+            start = self.scheduler.add_noise(torch.zeros_like(noise), noise, first)
+            guess = self.scheduler.get_velocity(self.predict(given, start, first, dropout), start, first)
+        second = draws.timesteps[rows]
+        mixed = self.scheduler.add_noise(guess, noise, second)
+        kept = self.scheduler.alphas_cumprod.to(mixed)[second][:, None, None, None, None]
+        noisy, target = noisy.clone(), target.clone()
+        # The velocity from which ``kept.sqrt() * mixed - (1 - kept).sqrt() * velocity`` is the clean latents.
+        noisy[rows], target[rows] = mixed, (kept.sqrt() * mixed - latents) / (1 - kept).sqrt()
+        return noisy, target
 
     def predict(self, batch: Batch, noisy: Tensor, timesteps: Tensor, dropout: Dropout) -> Tensor:
         """Predict the velocity (B, F, C, H, W) in float32.

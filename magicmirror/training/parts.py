@@ -71,14 +71,16 @@ def fewest_parts(rows: int, largest: int) -> int:
     return next(count for count in range(-(-rows // largest), rows + 1) if rows % count == 0)
 
 
-def take(batch: Batch, rows: slice) -> dict[str, Any]:
+def take(batch: Batch, rows: slice | list[int]) -> dict[str, Any]:
     """Rows of a batch: of every tensor and every list that has one entry a row."""
     total = row_count(batch)
+    numbers = range(total)[rows] if isinstance(rows, slice) else rows
 
     def of_value(value: Any) -> Any:
-        per_row = (torch.is_tensor(value) and value.ndim > 0 and value.size(0) == total) or (
-            isinstance(value, list) and len(value) == total
-        )
-        return value[rows] if per_row else value
+        if torch.is_tensor(value) and value.ndim > 0 and value.size(0) == total:
+            return value[rows]
+        if isinstance(value, list) and len(value) == total:
+            return [value[number] for number in numbers]
+        return value
 
     return {name: of_value(value) for name, value in batch.items()}

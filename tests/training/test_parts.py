@@ -32,3 +32,5 @@ def test_rows_of_a_batch():
     part = take(batch, slice(1, 3))
     assert part["latents"].tolist() == [[2, 3], [4, 5]] and part["captions"] == ["b", "c"]
     assert part["scale"] is batch["scale"] and part["step"] == 4
+    part = take(batch, [2, 0])
+    assert part["latents"].tolist() == [[4, 5], [0, 1]] and part["captions"] == ["c", "a"]
