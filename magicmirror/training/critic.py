@@ -18,13 +18,15 @@ from torch.func import functional_call
 from torch.nn import functional
 
 CHANNELS = (32, 64, 128)
-NOISE = 0.1
-"""Deviation of the noise under which a score should stay, in units of [-1, 1]."""
-PENALTY = 10.0
+NOISE = 0.02
+"""Deviation of the noise under which a score should stay, in units of [-1, 1]; less than skin and hair have of detail."""
+PENALTY = 250.0
+BLUR_PX = 9
+"""Side of the window whose mean is taken off: a critic that sees light and colour pulls them back and forth."""
 
 
 class PictureCritic(nn.Module):
-    """Scores of patches: convolutions with a view of 54 px, each score 8 px from the next.
+    """Scores of the detail of patches: convolutions with a view of 62 px, each score 8 px from the next.
 
     Args:
         channels: Of the layers that halve the picture.
@@ -42,7 +44,8 @@ class PictureCritic(nn.Module):
 
     def forward(self, pictures: Tensor) -> Tensor:
         """Score pictures (N, 3, H, W) in [-1, 1]; returns (N, 1, h, w), higher where they look like a photo."""
-        scores: Tensor = self.layers(pictures)
+        means = functional.avg_pool2d(pictures, BLUR_PX, stride=1, padding=BLUR_PX // 2, count_include_pad=False)
+        scores: Tensor = self.layers(pictures - means)
         return scores
 
 

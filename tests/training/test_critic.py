@@ -24,7 +24,7 @@ def pictures(seed, count=2, side=32):
     return torch.randn(count, 3, side, side, generator=generator(seed))
 
 
-def test_a_score_sees_54_pixels_and_the_next_lies_8_further():
+def test_a_score_sees_62_pixels_and_the_next_lies_8_further():
     critic = PictureCritic((2, 2, 2))
     picture = pictures(0, 1, 128).requires_grad_()
     scores = critic(picture)
@@ -34,8 +34,15 @@ def test_a_score_sees_54_pixels_and_the_next_lies_8_further():
         (gradient,) = torch.autograd.grad(scores[0, 0, 8, column], picture, retain_graph=True)
         seen = gradient[0].abs().sum((0, 1)).nonzero().flatten()
         reach.append((int(seen[0]), int(seen[-1])))
-    assert reach[0][1] - reach[0][0] + 1 == 54
+    assert reach[0][1] - reach[0][0] + 1 == 62
     assert (reach[1][0] - reach[0][0], reach[1][1] - reach[0][1]) == (8, 8)
+
+
+def test_light_and_colour_are_not_its_business(critic):
+    photo = pictures(0)
+    tinted = photo + torch.tensor([0.3, -0.1, 0.05])[None, :, None, None]
+    torch.testing.assert_close(critic(tinted), critic(photo), rtol=1e-4, atol=1e-5)
+    assert not torch.allclose(critic(1.5 * photo), critic(photo), rtol=1e-2)
 
 
 def test_losses_by_hand(critic):

@@ -1,4 +1,4 @@
-"""Unrolled samples: the second step's input is the scheduler's, its goal the clean latents, and nothing else changes."""
+"""Unrolled samples: their second input is the scheduler's, their goal the clean latents, and nothing else changes."""
 
 import pytest
 import torch
