@@ -157,8 +157,7 @@ def _recogniser_terms(
 
 def _choose_trained(recipe: Recipe, objective: nn.Module, networks: Networks) -> None:
     """Freeze what is not trained, and set modes and precision of what is."""
-    heads: tuple[str, ...] = ("motion_term",) if recipe.config.motion_loss > 0 else ()
-    heads += ("critic",) if recipe.config.critic_weight > 0 else ()
+    heads = [name for name in ("motion_term", "critic") if getattr(objective, name, None) is not None]
     trained = train_only(objective, (*recipe.trained, *heads))
     count = 0
     for parameter in objective.parameters():

@@ -62,7 +62,8 @@ class TrainingConfig:
         edge_weight: Of the edge term in the loss of the VAE.
         kl_weight: Of the divergence in the loss of the VAE.
         texture_weight: Of the texture term in the loss of the VAE.
-        critic_weight: Of the critic's verdict in the loss of the VAE (``critic.py``); 0 leaves the critic out.
+        critic_weight: Of the critic's verdict (``critic.py``) in the loss of the VAE, or on the pictures of the
+            perceptual term; 0 leaves the critic out.
         anchor_weight: Of the squared distance, in the loss of the VAE, of its latents from those that it made at first.
         train_encoder: Whether the VAE's encoder learns too; if not, latents keep their meaning.
         predicted_from: First timestep, in [0, 1000), of the noise out of which the denoiser predicts the latents that a

@@ -1,4 +1,4 @@
-"""A critic of decoded pictures: it learns to tell them from photos, and the decoder learns to be taken for one.
+"""A critic of pictures: it learns to tell them from photos, and what makes them learns to be taken for one.
 
 Not in the paper (**D7** in ``docs/paper_map.md``); CogVideoX's VAE was trained with one (arXiv 2408.06072). What 64
 cells of latents leave open, as every single hair, an error of pixels answers with the mean of all that may be, which
@@ -19,10 +19,14 @@ from torch.nn import functional
 
 CHANNELS = (32, 64, 128)
 NOISE = 0.02
-"""Deviation of the noise under which a score should stay, in units of [-1, 1]; less than skin and hair have of detail."""
+"""Deviation of the noise under which a score should stay, in units of [-1, 1]; less than hair has."""
 PENALTY = 250.0
 BLUR_PX = 9
 """Side of the window whose mean is taken off: a critic that sees light and colour pulls them back and forth."""
+
+CRITIC_RATE = 4.0
+"""Its learning rate, as a multiple of the rate of what it judges: else that outruns it, and its advice is stale."""
+CRITIC_BETAS = (0.5, 0.99)
 
 
 class PictureCritic(nn.Module):
@@ -47,6 +51,13 @@ class PictureCritic(nn.Module):
         means = functional.avg_pool2d(pictures, BLUR_PX, stride=1, padding=BLUR_PX // 2, count_include_pad=False)
         scores: Tensor = self.layers(pictures - means)
         return scores
+
+
+def fresh_critic(seed: int) -> PictureCritic:
+    """Make a critic that knows nothing; torch's global generator stays as it was."""
+    with torch.random.fork_rng():
+        torch.manual_seed(seed)
+        return PictureCritic()
 
 
 def critic_losses(critic: PictureCritic, made: Tensor, photos: Tensor, noise: Tensor) -> tuple[Tensor, Tensor]:

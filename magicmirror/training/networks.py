@@ -19,6 +19,7 @@ from magicmirror.models.transformer import MagicMirrorTransformer3DModel
 from magicmirror.pipeline.denoising import rotary_embedding
 from magicmirror.pipeline.pipeline import MagicMirrorPipeline
 from magicmirror.training.config import TrainingConfig
+from magicmirror.training.critic import fresh_critic
 from magicmirror.training.identity_loss import IdentityLoss
 from magicmirror.training.motion_term import MotionTerm
 from magicmirror.training.objective import IdentityVideoObjective, Rotary
@@ -142,6 +143,7 @@ def identity_objective(
         identity_loss=identity_loss,
         perceptual_loss=perceptual_loss,
         motion_term=MotionTerm(pipeline.transformer) if config.motion_loss > 0 else None,
+        critic=fresh_critic(config.seed) if perceptual_loss is not None and config.critic_weight > 0 else None,
     )
 
 

@@ -17,6 +17,7 @@ from magicmirror.models.transformer import MagicMirrorTransformer3DModel
 from magicmirror.pipeline.conditioning import encode_faces, fuse_identity
 from magicmirror.training.change_term import change_term
 from magicmirror.training.config import TrainingConfig
+from magicmirror.training.critic import PictureCritic, critic_losses
 from magicmirror.training.identity_loss import IdentityLoss
 from magicmirror.training.motion_term import STYLE_WEIGHT, MotionTerm
 from magicmirror.training.parts import WHOLE, Batch, Part, take
@@ -115,8 +116,8 @@ def draw_step(
         unrolled = torch.rand(total, generator=generator) < config.unrolled_share
         second = torch.randint(*UNROLLED_TIMESTEPS, (total,), generator=generator)
         timesteps = torch.where(unrolled, second, timesteps)
-    identity_kept = _first((timesteps < config.identity_loss_below) & ~dropout.identity, config.identity_loss_samples)
-    perceptual_kept = _first(~dropout.identity, config.perceptual_loss_samples)
+    identity_kept = _some((timesteps < config.identity_loss_below) & ~dropout.identity, config.identity_loss_samples)
+    perceptual_kept = _some(~dropout.identity, config.perceptual_loss_samples)
     return Draws(
         noise[own].to(device),
         timesteps[own].to(device),
@@ -131,9 +132,12 @@ def draw_step(
     )
 
 
-def _first(kept: Tensor, count: int) -> Tensor:
-    """Keep the first ``count`` of the kept samples."""
-    return kept & (kept.cumsum(0) <= count)
+def _some(kept: Tensor, count: int) -> Tensor:
+    """Keep ``count`` of the kept samples, spread evenly, so that processes have about as many each."""
+    rank, total = kept.cumsum(0), int(kept.sum())
+    if total <= count:
+        return kept
+    return kept & (rank * count // total > (rank - 1) * count // total)
 
 
 def _share(kept: Tensor, part: Part) -> float:
@@ -162,6 +166,7 @@ class IdentityVideoObjective(nn.Module):
         identity_loss: The identity term, or ``None`` where it is off.
         perceptual_loss: The perceptual term, or ``None`` where it is off.
         motion_term: The motion term, or ``None`` where it is off; trained with the rest.
+        critic: Judges the pictures of the perceptual term, or ``None`` where it is off; trained with the rest.
     """
 
     empty_ids: Tensor
@@ -181,6 +186,7 @@ class IdentityVideoObjective(nn.Module):
         identity_loss: IdentityLoss | None = None,
         perceptual_loss: PerceptualLoss | None = None,
         motion_term: MotionTerm | None = None,
+        critic: PictureCritic | None = None,
     ) -> None:
         super().__init__()
         self.transformer = transformer
@@ -195,6 +201,7 @@ class IdentityVideoObjective(nn.Module):
         # In a tuple, so that the frozen recogniser and decoder are neither trained, averaged nor saved with us.
         self._terms = (identity_loss, perceptual_loss)
         self.motion_term = motion_term
+        self.critic = critic
         self.rotary = lru_cache(rotary)
 
     @property
@@ -222,8 +229,9 @@ class IdentityVideoObjective(nn.Module):
             part: Which of the step's samples these are.
 
         Returns:
-            ``loss`` to minimise, ``noise`` the plain denoising loss, ``identity``, ``perceptual``, ``motion``,
-            ``style`` and ``change`` where these terms are on. Their means over equal parts are those of the whole step.
+            ``loss`` to minimise, ``noise`` the plain denoising loss, ``identity``, ``perceptual``, ``fooled`` and
+            ``told`` (``critic_losses``), ``motion``, ``style`` and ``change`` where these terms are on. Their means
+            over equal parts are those of the whole step.
         """
         latents = batch["latents"]
         draws = draw_step(latents, self.scheduler.config.num_train_timesteps, self.config, generator, part)
@@ -244,9 +252,11 @@ class IdentityVideoObjective(nn.Module):
             losses["loss"] = losses["loss"] + self.config.identity_loss * term
             losses["identity"] = term.detach()
         if perceptual_loss is not None and self.config.perceptual_loss > 0:
-            term = perceptual_loss(clean, latents, draws.frames, draws.perceptual_kept) * draws.perceptual_weight
-            losses["loss"] = losses["loss"] + self.config.perceptual_loss * term
-            losses["perceptual"] = term.detach()
+            terms = self._picture_terms(perceptual_loss, clean, latents, draws, generator, part)
+            weights = {"perceptual": self.config.perceptual_loss, "fooled": self.config.critic_weight, "told": 1.0}
+            for name, term in terms.items():
+                losses["loss"] = losses["loss"] + weights[name] * draws.perceptual_weight * term
+                losses[name] = draws.perceptual_weight * term.detach()
         if self.motion_term is not None:
             motion, style = self.motion_term(batch["poses"], batch["styles"], ~draws.dropout.text)
             losses["loss"] = losses["loss"] + self.config.motion_loss * (motion + STYLE_WEIGHT * style)
@@ -256,6 +266,33 @@ class IdentityVideoObjective(nn.Module):
             losses["loss"] = losses["loss"] + self.config.change_loss * term
             losses["change"] = term.detach()
         return losses
+
+    def _picture_terms(
+        self,
+        perceptual_loss: PerceptualLoss,
+        clean: Tensor,
+        latents: Tensor,
+        draws: Draws,
+        generator: torch.Generator,
+        part: Part,
+    ) -> dict[str, Tensor]:
+        """Means over the pictures of this part's kept samples; all zero where none is kept."""
+        kept = draws.perceptual_kept
+        if not bool(kept.any()):
+            terms = {"perceptual": clean.new_zeros(())}
+            if self.critic is not None:
+                # Every process needs a gradient for every weight, or they would wait for each other.
+                nothing = torch.stack([parameter.sum() for parameter in self.critic.parameters()]).sum() * 0.0
+                terms |= {"fooled": clean.new_zeros(()), "told": nothing}
+            return terms
+        made, wanted = perceptual_loss.pictures(clean, latents, draws.frames, kept)
+        terms = {"perceptual": perceptual_loss.distance(made, wanted)}
+        if self.critic is not None:
+            total = part.of_all(latents)
+            noise = torch.randn((total, 2, *made.shape[1:]), generator=generator)[part.rows(total)].to(made.device)
+            noise = noise[kept].transpose(0, 1).flatten(0, 1)
+            terms["fooled"], terms["told"] = critic_losses(self.critic, made, wanted, noise)
+        return terms
 
     def unroll(self, batch: Batch, noisy: Tensor, target: Tensor, draws: Draws) -> tuple[Tensor, Tensor]:
         """Put what the model meets in the second of two steps into some samples: noise on its own first prediction.

@@ -61,7 +61,7 @@ class PictureDistance:
 
 
 class PerceptualLoss:
-    """Decodes one latent frame of some samples, predicted and true, as stills and compares them.
+    """Decodes one latent frame of some samples, predicted and true, as stills, to be compared by ``distance``.
 
     A later latent frame of the small VAE, decoded as if it were the first, is the picture in its middle (measured:
     embeddings as near to the portrait as those of the decoded clip), so no clip needs to be decoded.
@@ -78,25 +78,23 @@ class PerceptualLoss:
         self.vae = vae.requires_grad_(False).eval()
         self.distance = PictureDistance(recognizer, centre)
 
-    def __call__(self, clean: Tensor, latents: Tensor, frames: Tensor, keep: Tensor) -> Tensor:
-        """Mean over kept samples.
+    def pictures(self, clean: Tensor, latents: Tensor, frames: Tensor, keep: Tensor) -> tuple[Tensor, Tensor]:
+        """Decode one frame of each of the N kept samples.
 
         Args:
-            clean: (B, F, C, H, W) predicted clean latents, scaled.
+            clean: (B, F, C, H, W) predicted clean latents, scaled; gradients flow into them.
             latents: (B, F, C, H, W) true ones.
             frames: (B,) which latent frame of each sample.
-            keep: (B,) bool.
+            keep: (B,) bool; at least one.
 
         Returns:
-            Scalar, the ``PictureDistance``; zero if nothing is kept.
+            Predicted and true pictures, (N, 3, H_px, W_px) in about [-1, 1] both.
         """
-        if not bool(keep.any()):
-            return clean.new_zeros(())
         rows = keep.nonzero().squeeze(1)
         predicted = self._decode(clean[rows, frames[rows]])
         with torch.no_grad():
             wanted = self._decode(latents[rows, frames[rows]])
-        return self.distance(predicted, wanted)
+        return predicted, wanted
 
     def _decode(self, latents: Tensor) -> Tensor:
         """Decode (N, C, H, W) latents as stills, (N, 3, H_px, W_px)."""

@@ -24,6 +24,7 @@ from magicmirror.errors import ConfigError, MagicMirrorError
 from magicmirror.training.average import WeightAverage
 from magicmirror.training.checkpoint import checkpoints, load_checkpoint, read_config, save_checkpoint
 from magicmirror.training.config import TrainingConfig, changed_settings, check_same_run
+from magicmirror.training.critic import CRITIC_BETAS, CRITIC_RATE
 from magicmirror.training.loader import BatchLoader
 from magicmirror.training.parts import Batch, BatchSource, Part, fewest_parts, row_count, take
 from magicmirror.training.progress import Progress
@@ -192,7 +193,7 @@ class Trainer:
     def train_step(self) -> dict[str, float]:
         """One optimiser step; returns the named losses, means over the samples of all processes."""
         for group in self.optimizer.param_groups:
-            group["lr"] = learning_rate_at(self.step, self.config)
+            group["lr"] = learning_rate_at(self.step, self.config) * group.get("rate", 1.0)
         batch = self.loader.at(self.step, last=self.step + 1 >= self.config.max_steps)
         own = row_count(batch)
         self.samples = self.own_part.of_all(own)
@@ -285,15 +286,20 @@ class Trainer:
 
 
 def _optimizer(objective: nn.Module, config: TrainingConfig) -> torch.optim.Optimizer:
-    """AdamW; matrices decay, biases, norms and other vectors do not."""
-    decayed = [p for p in objective.parameters() if p.requires_grad and p.ndim >= 2]
-    plain = [p for p in objective.parameters() if p.requires_grad and p.ndim < 2]
-    return torch.optim.AdamW(
-        [{"params": decayed, "weight_decay": config.weight_decay}, {"params": plain, "weight_decay": 0.0}],
-        lr=config.learning_rate,
-        betas=(0.9, 0.99),
-        fused=True,
-    )
+    """AdamW; matrices decay, biases, norms and other vectors do not. A critic has to keep ahead of what it judges."""
+    groups = []
+    for of_critic in (False, True):
+        trained = [
+            value
+            for name, value in objective.named_parameters()
+            if value.requires_grad and name.startswith("critic.") == of_critic
+        ]
+        own = {"rate": CRITIC_RATE, "betas": CRITIC_BETAS} if of_critic else {"rate": 1.0, "betas": (0.9, 0.99)}
+        for decay, ranks in ((config.weight_decay, range(2, 9)), (0.0, range(2))):
+            group = {"params": [value for value in trained if value.ndim in ranks], "weight_decay": decay, **own}
+            if group["params"]:
+                groups.append(group)
+    return torch.optim.AdamW(groups, lr=config.learning_rate, fused=True)
 
 
 def _report_unused(model: nn.Module) -> None:

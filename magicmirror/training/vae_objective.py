@@ -26,7 +26,7 @@ from torch import Tensor, nn
 from torch.nn import functional
 
 from magicmirror.training.config import TrainingConfig
-from magicmirror.training.critic import PictureCritic, critic_losses
+from magicmirror.training.critic import PictureCritic, critic_losses, fresh_critic
 from magicmirror.training.parts import WHOLE, Batch, Part
 from magicmirror.training.perceptual_loss import PictureDistance
 from magicmirror.training.predicted_latents import PredictedLatents
@@ -67,7 +67,7 @@ class VaeObjective(nn.Module):
         self._first = (copy.deepcopy(vae).requires_grad_(False).eval(),) if config.anchor_weight > 0 else ()
         self._predict = predict
         self._distance = distance
-        self.critic = _new_critic(config.seed) if config.critic_weight > 0 else None
+        self.critic = fresh_critic(config.seed) if config.critic_weight > 0 else None
 
     @property
     def untrained(self) -> tuple[str, ...]:
@@ -132,13 +132,6 @@ class VaeObjective(nn.Module):
         rows = torch.arange(len(frames), device=clips.device)[:, None]
         made, photos = (each.transpose(1, 2)[rows, frames].flatten(0, 1) for each in (decoded, clips))
         return critic_losses(critic, made, photos, noise.transpose(0, 1).flatten(0, 2))
-
-
-def _new_critic(seed: int) -> PictureCritic:
-    """A critic that knows nothing; torch's global generator stays as it was."""
-    with torch.random.fork_rng():
-        torch.manual_seed(seed)
-        return PictureCritic()
 
 
 def as_clips(pixels: Tensor) -> Tensor:

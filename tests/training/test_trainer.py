@@ -14,6 +14,7 @@ from magicmirror.media import load_image, read_video
 from magicmirror.pipeline.pipeline import MagicMirrorPipeline
 from magicmirror.training.batches import identity_batches
 from magicmirror.training.checkpoint import checkpoints, trainable_state
+from magicmirror.training.critic import CRITIC_BETAS, CRITIC_RATE
 from magicmirror.training.identity_loss import IdentityLoss
 from magicmirror.training.networks import identity_objective, train_only
 from magicmirror.training.parts import WHOLE
@@ -86,6 +87,30 @@ def test_optimiser_gets_rate_decay_and_clipped_gradients(tmp_path):
     assert [group["lr"] for group in groups] == [pytest.approx(0.02)] * 2
     assert norms == [pytest.approx(0.01, rel=1e-3)] * 2
     assert torch.equal(trainer.trained.frozen, torch.ones(2, 2))
+
+
+def test_a_critic_learns_faster_by_a_fixed_factor(tmp_path):
+    """It keeps ahead of what it judges; with Adam a step is as long as the rate, however small the loss."""
+    objective = Line()
+    objective.critic = nn.Linear(2, 2)
+    plain = objective.forward
+
+    def forward(batch, generator, part=WHOLE):
+        losses = plain(batch, generator, part)
+        losses["loss"] = losses["loss"] + 1e-3 * objective.critic(torch.ones(2)).sum()
+        return losses
+
+    objective.forward = forward
+    changes = {"learning_rate": 0.1, "warmup_steps": 0, "weight_decay": 0.0}
+    trainer = line_trainer(tmp_path, objective=objective, **changes)
+    before = weights(trainer.trained)
+    trainer.train_step()
+    moved = {name: (value - before[name]).abs().max().item() for name, value in weights(trainer.trained).items()}
+    assert moved["weight"] == pytest.approx(0.1, rel=1e-3) == pytest.approx(moved["bias"], rel=1e-3)
+    assert moved["critic.weight"] == pytest.approx(0.1 * CRITIC_RATE, rel=1e-3)
+    groups = trainer.optimizer.param_groups
+    assert sorted(group["lr"] for group in groups) == pytest.approx([0.1, 0.1, 0.1 * CRITIC_RATE, 0.1 * CRITIC_RATE])
+    assert {group["betas"] for group in groups} == {(0.9, 0.99), CRITIC_BETAS}
 
 
 def test_average_is_exponential_from_the_first_step_on(tmp_path):
