@@ -18,7 +18,7 @@ def first_estimate(objective: Any, batch: dict[str, Any], noise: Any) -> Any:
     """
     import torch
 
-    from magicmirror.training.objective import Dropout
+    from magicmirror.training.draws import Dropout
 
     kept = torch.zeros(len(noise), dtype=torch.bool)
     last = torch.full((len(noise),), objective.scheduler.config.num_train_timesteps - 1)

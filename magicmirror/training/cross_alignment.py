@@ -16,7 +16,8 @@ from torch import Tensor
 from magicmirror.models.attention import MagicMirrorAttnProcessor
 from magicmirror.models.block import MagicMirrorBlock
 from magicmirror.models.transformer import MagicMirrorTransformer3DModel
-from magicmirror.training.objective import Dropout, IdentityVideoObjective
+from magicmirror.training.draws import Dropout
+from magicmirror.training.objective import IdentityVideoObjective
 from magicmirror.training.parts import Batch
 
 NOISY_FROM = 850

@@ -11,7 +11,8 @@ import torch
 from torch import Tensor
 
 from magicmirror.training.config import TrainingConfig
-from magicmirror.training.objective import Dropout, IdentityVideoObjective
+from magicmirror.training.draws import Dropout
+from magicmirror.training.objective import IdentityVideoObjective
 from magicmirror.training.parts import Batch, Part
 
 

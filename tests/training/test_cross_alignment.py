@@ -4,8 +4,8 @@ import pytest
 import torch
 
 from magicmirror.training.cross_alignment import align_cross_keys
+from magicmirror.training.draws import Dropout
 from magicmirror.training.networks import identity_objective
-from magicmirror.training.objective import Dropout
 from tests.tiny_training import build_trainable, generator, make_batch, make_config
 
 PLACES = 4  # patches a frame, and face tokens

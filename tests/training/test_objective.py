@@ -8,9 +8,10 @@ import torch
 
 from magicmirror.models.recognizer import EYE_DISTANCE, EYES_CENTRE
 from magicmirror.pipeline.denoising import rotary_embedding
+from magicmirror.training.draws import Dropout, draw_dropout, draw_timesteps
 from magicmirror.training.identity_loss import IdentityLoss
 from magicmirror.training.networks import identity_objective
-from magicmirror.training.objective import Dropout, draw_dropout, draw_timesteps, face_area
+from magicmirror.training.objective import face_area
 from magicmirror.training.parts import Part, take
 from tests.tiny_pipeline import build_reference, build_stock
 from tests.tiny_training import CELLS, generator, make_batch, make_config

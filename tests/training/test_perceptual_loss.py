@@ -5,8 +5,8 @@ import torch
 
 from magicmirror.models.recognizer import EMBEDDING_SIZE, chips_from_template
 from magicmirror.training.critic import critic_losses
+from magicmirror.training.draws import draw_step
 from magicmirror.training.networks import identity_objective
-from magicmirror.training.objective import draw_step
 from magicmirror.training.parts import Part, take
 from magicmirror.training.perceptual_loss import PerceptualLoss
 from tests.tiny_training import generator, make_batch, make_config

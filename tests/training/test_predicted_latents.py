@@ -11,8 +11,8 @@ from magicmirror.errors import ConfigError
 from magicmirror.pipeline.pipeline import MagicMirrorPipeline
 from magicmirror.training import portrait_clips
 from magicmirror.training.build import build_trainer
+from magicmirror.training.draws import Dropout
 from magicmirror.training.networks import identity_objective
-from magicmirror.training.objective import Dropout
 from magicmirror.training.parts import WHOLE, Part, take
 from magicmirror.training.portrait_clips import portrait_batches
 from magicmirror.training.predicted_latents import PredictedLatents

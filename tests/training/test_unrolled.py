@@ -3,8 +3,8 @@
 import pytest
 import torch
 
+from magicmirror.training.draws import UNROLLED_TIMESTEPS, Dropout, draw_step
 from magicmirror.training.networks import identity_objective
-from magicmirror.training.objective import UNROLLED_TIMESTEPS, Dropout, draw_step
 from magicmirror.training.parts import Part, take
 from tests.tiny_training import generator, make_batch, make_config
 
@@ -29,7 +29,7 @@ def recorded(objective, change=None):
 
 
 def test_its_input_is_what_the_scheduler_makes_of_the_first_of_two_steps(trainable, batch, monkeypatch):
-    monkeypatch.setattr("magicmirror.training.objective.UNROLLED_TIMESTEPS", (499, 500))
+    monkeypatch.setattr("magicmirror.training.draws.UNROLLED_TIMESTEPS", (499, 500))
     config = make_config(unrolled_share=1.0, **EVERYBODY)
     objective = identity_objective(trainable, config)
     calls, _ = recorded(objective)
