@@ -20,12 +20,13 @@ STEPS = 4
 
 
 def make_trainer(folder, shards, **changes):
-    """Stills and clips, dropout and face loss.
+    """Stills and clips, dropout, face loss and unrolled samples.
 
     In double precision: Adam divides a gradient that is zero but for rounding by its own size, so in single precision
     the order of a sum shows in the weights, and a mistake in sharing could hide behind it.
     """
-    config = make_config(max_steps=STEPS, clip_share=0.5, drop_all=0.2, drop_identity=0.2, log_steps=2, **changes)
+    dropout = {"drop_all": 0.2, "drop_identity": 0.2, "unrolled_share": 0.4}
+    config = make_config(max_steps=STEPS, clip_share=0.5, log_steps=2, **dropout, **changes)
     pipeline = build_trainable().to(torch.float64)
     objective = identity_objective(pipeline, config)
     train_only(objective, JOINT)

@@ -18,6 +18,7 @@ from magicmirror.training.critic import CRITIC_BETAS, CRITIC_RATE
 from magicmirror.training.identity_loss import IdentityLoss
 from magicmirror.training.networks import identity_objective, train_only
 from magicmirror.training.parts import WHOLE
+from magicmirror.training.perceptual_loss import PerceptualLoss
 from magicmirror.training.schedule import learning_rate_at, step_generator
 from magicmirror.training.trainer import Trainer, TrainingDiverged
 from magicmirror.training.validation import PipelineValidation
@@ -195,7 +196,7 @@ def test_a_gradient_that_is_no_number_does_not_reach_the_weights(tmp_path):
 
 
 def joint_trainer(folder, shards, recognizer, perturb=0):
-    """Stills and clips, dropout, face loss and identity term; ``perturb`` spoils all that is trained."""
+    """Stills and clips, dropout, face loss, identity term, critic, unrolled; ``perturb`` spoils all that is trained."""
     config = make_config(
         max_steps=6,
         warmup_steps=2,
@@ -204,14 +205,18 @@ def joint_trainer(folder, shards, recognizer, perturb=0):
         identity_loss=0.5,
         identity_loss_below=1000,
         identity_loss_samples=1,
+        perceptual_loss=0.3,
+        perceptual_loss_samples=2,
+        critic_weight=0.1,
+        unrolled_share=0.4,
         drop_all=0.2,
         drop_identity=0.2,
         ema_decay=0.8,
     )
     pipeline = build_trainable()
-    term = IdentityLoss(pipeline.vae, recognizer.embed_aligned)
-    objective = identity_objective(pipeline, config, term)
-    train_only(objective, JOINT)
+    terms = IdentityLoss(pipeline.vae, recognizer.embed_aligned), PerceptualLoss(pipeline.vae, recognizer)
+    objective = identity_objective(pipeline, config, *terms)
+    train_only(objective, (*JOINT, "critic"))
     with torch.no_grad():
         for parameter in objective.parameters():
             if parameter.requires_grad and perturb:
@@ -234,7 +239,8 @@ def test_a_resumed_run_is_the_uninterrupted_one_bit_for_bit(tmp_path, shards, re
     seen += [second.train_step() for _ in range(3)]
 
     assert seen == expected
-    assert len({losses["loss"] for losses in seen}) == 6 and any(losses["identity"] > 0 for losses in seen)
+    assert len({losses["loss"] for losses in seen}) == 6
+    assert all(any(losses[name] > 0 for losses in seen) for name in ("identity", "perceptual", "fooled", "told"))
     trained = trainable_state(second.trained), trainable_state(straight.trained)
     for state, other in (trained, (second.average.values, straight.average.values)):
         assert state.keys() == other.keys() and len(state) > 100
