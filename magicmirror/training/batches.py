@@ -70,7 +70,7 @@ def identity_batches(
         rows = LatentDataset(folders, kind, allow_incomplete)
         if dropped := rows.keep_captions(lambda caption: takes_caption(pipeline.tokenizer, caption, length)):
             logger.warning("%d of %d captions are too long or name nobody: left out", dropped, dropped + len(rows))
-        orders[kind] = BatchOrder(rows, size, config.seed, falling_copies=config.falling_copies)
+        orders[kind] = BatchOrder(rows, size, config.seed, config.strata_balance, config.falling_copies)
 
     def batch_at(step: int, part: Part = WHOLE, /) -> Batch:
         kind = kind_at(step, config)

@@ -33,6 +33,8 @@ class TrainingConfig:
         falling_share: Where a recipe renders its pictures itself, the share of them with snow or rain, which an encoder
             loses first; the others have any style.
         falling_copies: Where pictures come from shards, how often as often as others those with snow or rain are taken.
+        strata_balance: Exponent in [0, 1] by which rows of a small stratum of the shards are taken more often
+            (``BatchOrder``): 0 takes all rows equally often, 1 all strata.
         micro_batch: Samples that one process takes at once, at most; their gradients are accumulated to the step's
             batch. 0 takes a process's whole share at once.
         gradient_checkpointing: Compute activations again in the backward pass rather than keep them.
@@ -93,6 +95,7 @@ class TrainingConfig:
     clip_share: float = 0.0
     falling_share: float = 0.0
     falling_copies: int = 1
+    strata_balance: float = 0.5
     micro_batch: int = 0
     gradient_checkpointing: bool = False
     weight_decay: float = 0.01
@@ -170,6 +173,7 @@ class TrainingConfig:
         for name in (
             "clip_share",
             "falling_share",
+            "strata_balance",
             "high_noise_share",
             "unrolled_share",
             "drop_all",

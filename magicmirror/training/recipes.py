@@ -206,6 +206,7 @@ def likeness() -> Recipe:
         image_batch=12,
         clip_batch=8,
         clip_share=0.7,
+        strata_balance=1.0,
         high_noise_share=0.7,
         high_noise_from=950,
         unrolled_share=0.35,

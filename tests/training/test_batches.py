@@ -6,6 +6,7 @@ import pytest
 import torch
 
 from magicmirror.data.dataset import LatentDataset
+from magicmirror.data.precompute import shard_path
 from magicmirror.errors import ConfigError, PromptError
 from magicmirror.training.batches import identity_batches, text_batch, tower_batches
 from tests.tiny_pipeline import TEXT_LENGTH
@@ -59,6 +60,20 @@ def test_a_batch_follows_from_seed_and_step_alone(trainable, shards):
             same = torch.equal(value, again[step][name]) if torch.is_tensor(value) else value == again[step][name]
             assert same, (step, name)
     assert any(not torch.equal(seen[step]["embeddings"], other(step)["embeddings"]) for step in range(12))
+
+
+@pytest.mark.parametrize(("balance", "share"), [(0.0, 1 / 8), (1.0, 1 / 2)])
+def test_small_strata_are_taken_as_often_as_the_settings_say(trainable, tmp_path, balance, share):
+    """One person of eight has a stratum of its own."""
+    folder = write_shards(tmp_path / "shards")
+    path = shard_path(folder, 0).with_suffix(".jsonl")
+    lines = [json.loads(line) for line in path.read_text().splitlines()]
+    lines = [line | {"stratum": "two"} if line["person_id"] == "person 0" else line for line in lines]
+    path.write_text("".join(json.dumps(line) + "\n" for line in lines))
+    config = make_config(clip_share=0.0, strata_balance=balance)
+    batch_at = identity_batches(trainable, [folder], config, allow_incomplete=False)
+    people = [person for step in range(56) for person in batch_at(step)["person_ids"]]
+    assert people.count("person 0") / len(people) == pytest.approx(share, abs=0.03)
 
 
 @pytest.mark.parametrize(("share", "frames"), [(0.0, 1), (1.0, FRAMES)])
