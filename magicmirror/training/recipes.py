@@ -113,10 +113,11 @@ def predicted_decoder() -> Recipe:
         decoder().config,
         name="predicted_decoder",
         learning_rate=3e-4,
+        edge_weight=2.0,
         texture_weight=4.0,
-        critic_weight=0.15,
+        critic_weight=0.2,
         perceptual_loss=0.35,
-        guidance_scale=1.5,
+        guidance_scale=1.2,
     )
     return Recipe(
         config,
