@@ -20,6 +20,7 @@ OTHER = {
     "drop_all": 0.2,
     "drop_identity": 0.2,
     "face_loss_share": 0.2,
+    "strata_balance": 0.2,
     "high_noise_share": 0.2,
 }
 
