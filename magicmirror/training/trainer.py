@@ -9,6 +9,7 @@ from __future__ import annotations
 
 import logging
 import time
+from collections import defaultdict
 from collections.abc import Callable
 from contextlib import nullcontext
 from datetime import timedelta
@@ -287,18 +288,19 @@ class Trainer:
 
 def _optimizer(objective: nn.Module, config: TrainingConfig) -> torch.optim.Optimizer:
     """AdamW; matrices decay, biases, norms and other vectors do not. A critic has to keep ahead of what it judges."""
-    groups = []
-    for of_critic in (False, True):
-        trained = [
-            value
-            for name, value in objective.named_parameters()
-            if value.requires_grad and name.startswith("critic.") == of_critic
-        ]
-        own = {"rate": CRITIC_RATE, "betas": CRITIC_BETAS} if of_critic else {"rate": 1.0, "betas": (0.9, 0.99)}
-        for decay, ranks in ((config.weight_decay, range(2, 9)), (0.0, range(2))):
-            group = {"params": [value for value in trained if value.ndim in ranks], "weight_decay": decay, **own}
-            if group["params"]:
-                groups.append(group)
+    kinds: dict[tuple[bool, bool], list[nn.Parameter]] = defaultdict(list)
+    for name, value in objective.named_parameters():
+        if value.requires_grad:
+            kinds[name.startswith("critic."), value.ndim < 2].append(value)
+    groups = [
+        {
+            "params": kinds[of_critic, plain],
+            "weight_decay": 0.0 if plain else config.weight_decay,
+            "rate": CRITIC_RATE if of_critic else 1.0,
+            "betas": CRITIC_BETAS if of_critic else (0.9, 0.99),
+        }
+        for of_critic, plain in sorted(kinds)
+    ]
     return torch.optim.AdamW(groups, lr=config.learning_rate, fused=True)
 
 
