@@ -216,7 +216,7 @@ def likeness() -> Recipe:
         identity_loss_samples=2,
         perceptual_loss=0.35,
         perceptual_loss_samples=6,
-        critic_weight=0.06,
+        critic_weight=0.03,
         motion_loss=0.5,
         change_loss=0.6,
     )
