@@ -2,6 +2,7 @@
 
 import json
 
+import numpy as np
 import torch
 from safetensors.torch import save_file
 
@@ -90,3 +91,12 @@ def write_shards(folder, people=8, stills=8, clips=1, seed=0):
     shard_path(folder, 0).with_suffix(".jsonl").write_text("".join(json.dumps(line) + "\n" for line in lines))
     save_file(tensors, shard_path(folder, 0))
     return folder
+
+
+def moving_clips(rows=2, frames=9, side=32):
+    """A bright square that wanders over a gradient, (B, F, S, S, 3) uint8."""
+    clips = np.tile(np.linspace(40, 160, side, dtype=np.uint8)[:, None, None], (rows, frames, 1, side, 3))
+    for row in range(rows):
+        for frame in range(frames):
+            clips[row, frame, 4 * row + 4 : 4 * row + 14, 2 * frame : 2 * frame + 10] = (250, 30, 90)
+    return {"pixels": torch.from_numpy(clips)}

@@ -2,14 +2,13 @@
 
 from __future__ import annotations
 
-import itertools
 from collections.abc import Sequence
-from typing import Any
 
 import numpy as np
 
 from magicmirror.data.framing import cut_window
 from magicmirror.data.records import Box
+from magicmirror.media.optical_flow import dense_flow, grey_frames
 from magicmirror.types import UInt8Array
 
 SIDE_PX = 96
@@ -19,8 +18,8 @@ TOP_SHARE = 0.05
 def motion_score(frames: Sequence[UInt8Array], box: Box, frames_per_s: float) -> float:
     """Measure the motion in a window that stays where it is.
 
-    The length of the largest 5 % of the optical flow (OpenCV's DIS), mean over all pairs of successive frames. A mouth
-    that speaks covers about that share of the window.
+    The length of the largest 5 % of the optical flow (``media/optical_flow.py``), mean over all pairs of successive
+    frames. A mouth that speaks covers about that share of the window.
 
     Args:
         frames: (H, W, 3) uint8 RGB each, evenly in time.
@@ -30,13 +29,11 @@ def motion_score(frames: Sequence[UInt8Array], box: Box, frames_per_s: float) ->
     Returns:
         Sides of the window per second; 0 for fewer than two frames.
     """
-    import cv2
-
-    search: Any = cv2.DISOpticalFlow.create(cv2.DISOPTICAL_FLOW_PRESET_MEDIUM)
-    grey = [cv2.cvtColor(cut_window(frame, box, SIDE_PX, SIDE_PX), cv2.COLOR_RGB2GRAY) for frame in frames]
+    if len(frames) < 2:
+        return 0.0
+    windows = np.stack([cut_window(frame, box, SIDE_PX, SIDE_PX) for frame in frames])
     lengths = []
-    for first, second in itertools.pairwise(grey):
-        flow = np.linalg.norm(search.calc(first, second, None), axis=-1).ravel()
+    for flow in np.linalg.norm(dense_flow(grey_frames(windows)), axis=-1).reshape(len(frames) - 1, -1):
         count = max(1, int(len(flow) * TOP_SHARE))
         lengths.append(float(np.partition(flow, -count)[-count:].mean()))
-    return float(np.mean(lengths)) / SIDE_PX * frames_per_s if lengths else 0.0
+    return float(np.mean(lengths)) / SIDE_PX * frames_per_s

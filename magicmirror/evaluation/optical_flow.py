@@ -1,19 +1,16 @@
 """Motion of the whole picture: dynamic degree (VBench) and smoothness by cross-frame optical flow (section 4.1).
 
-VBench and the paper take the flow of RAFT; its weights are not part of this project. Here the flow is that of OpenCV's
-DIS (dense inverse search), which needs no weights and is accurate to a few tenths of a pixel on moves of up to about a
-tenth of the picture. Figures are therefore compared between rows of one report, not with the paper's.
+VBench and the paper take the flow of RAFT; its weights are not part of this project. Here it is that of
+``media/optical_flow.py``, so figures are compared between rows of one report, not with the paper's.
 """
 
 from __future__ import annotations
 
 import itertools
-from typing import Any
 
 import numpy as np
 
-from magicmirror.errors import ConfigError
-from magicmirror.types import Float32Array, UInt8Array
+from magicmirror.types import Float32Array
 
 TOP_SHARE = 0.05
 THRESHOLD_PX = 6.0
@@ -22,41 +19,6 @@ VBENCH_FPS = 8
 PAIRS_IN_16 = 4
 STILL_PX = 0.1
 """Motion below this is noise of the estimate and must not count as unsteady."""
-
-
-def grey_frames(frames: UInt8Array) -> UInt8Array:
-    """Return the luma of a video.
-
-    Args:
-        frames: (F, H, W, 3) uint8 RGB.
-
-    Returns:
-        (F, H, W) uint8.
-
-    Raises:
-        ConfigError: When the frames have another shape or type.
-    """
-    import cv2
-
-    if frames.ndim != 4 or frames.shape[3] != 3 or frames.dtype != np.uint8 or not frames.size:
-        raise ConfigError(f"Frames must be (F, H, W, 3) uint8, got {frames.shape} {frames.dtype}.")
-    return np.stack([cv2.cvtColor(frame, cv2.COLOR_RGB2GRAY) for frame in frames]).astype(np.uint8)
-
-
-def dense_flow(grey: UInt8Array) -> Float32Array:
-    """Estimate where each pixel goes from one frame to the next.
-
-    Args:
-        grey: (F, H, W) uint8; sides of at least 16 px.
-
-    Returns:
-        (F - 1, H, W, 2) float32, x and y in px.
-    """
-    import cv2
-
-    search: Any = cv2.DISOpticalFlow.create(cv2.DISOPTICAL_FLOW_PRESET_MEDIUM)
-    flow = [search.calc(first, second, None) for first, second in itertools.pairwise(grey)]
-    return np.asarray(flow, dtype=np.float32).reshape(-1, *grey.shape[1:], 2)
 
 
 def top_flow(flow: Float32Array) -> Float32Array:

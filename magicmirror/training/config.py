@@ -64,6 +64,8 @@ class TrainingConfig:
         edge_weight: Of the edge term in the loss of the VAE.
         kl_weight: Of the divergence in the loss of the VAE.
         texture_weight: Of the texture term in the loss of the VAE.
+        moving_weight: Of the change term in the loss of the VAE (``reconstruction.change_error``); 0 leaves it out.
+        warping_weight: Of the warping term in the loss of the VAE; 0 leaves it out.
         critic_weight: Of the critic's verdict (``critic.py``) in the loss of the VAE, or on the pictures of the
             perceptual term; 0 leaves the critic out.
         anchor_weight: Of the squared distance, in the loss of the VAE, of its latents from those that it made at first.
@@ -72,6 +74,8 @@ class TrainingConfig:
             decoder learns on (``predicted_latents.py``).
         predicted_below: End of that range, in (``predicted_from``, 1000]; of stronger noise than the last step of a
             request has, another picture would come out than the one that is asked for.
+        predicted_share: Share of its samples that are predicted; the others are latents of the pictures themselves,
+            in which a smile has its full size.
         guidance_scale: Of these predictions; 1 is without guidance.
         seed: Of noise, timesteps, dropout and data order.
         checkpoint_steps: Steps between checkpoints.
@@ -120,11 +124,14 @@ class TrainingConfig:
     edge_weight: float = 1.0
     kl_weight: float = 1e-4
     texture_weight: float = 0.0
+    moving_weight: float = 0.0
+    warping_weight: float = 0.0
     critic_weight: float = 0.0
     anchor_weight: float = 0.0
     train_encoder: bool = True
     predicted_from: int = 300
     predicted_below: int = 800
+    predicted_share: float = 1.0
     guidance_scale: float = 1.0
     seed: int = 0
     checkpoint_steps: int = 500
@@ -166,6 +173,8 @@ class TrainingConfig:
             "edge_weight",
             "kl_weight",
             "texture_weight",
+            "moving_weight",
+            "warping_weight",
             "critic_weight",
             "anchor_weight",
         ):
@@ -179,6 +188,7 @@ class TrainingConfig:
             "drop_all",
             "drop_identity",
             "face_loss_share",
+            "predicted_share",
         ):
             self._check(name, 0 <= getattr(self, name) <= 1, "lie in [0, 1]")
         self._check("ema_decay", 0 <= self.ema_decay < 1, "lie in [0, 1)")

@@ -17,6 +17,7 @@ from magicmirror.data.motion import ClipSpec
 from magicmirror.data.style import FALLING
 from magicmirror.errors import ConfigError
 from magicmirror.media import load_image
+from magicmirror.media.optical_flow import dense_flow, grey_frames
 from magicmirror.pipeline.profiles import FRAME_STEP
 from magicmirror.training.batches import kind_at, takes_caption, text_batch, wanted_kinds
 from magicmirror.training.config import TrainingConfig
@@ -44,14 +45,15 @@ def portrait_batches(
     Args:
         manifests: Of ``prepare``; only their training split is used, every stratum as often as every other.
         portraits: Folder that the manifests' paths begin at.
-        config: Of the run; ``falling_share`` applies.
+        config: Of the run; ``falling_share`` applies, and with a ``warping_weight`` the clips' flow is measured.
         num_frames: Pixel frames F of a clip, 8 n + 1.
         size_px: Side S.
         tokenizer: Where it is given, the batch also holds what a denoiser takes: caption, and a view of the person.
         text_length: Tokens T that a caption has to fit into.
 
     Returns:
-        ``pixels`` (B, F, S, S, 3) uint8 RGB of a step or of a part of it; with a tokenizer also ``captions``,
+        ``pixels`` (B, F, S, S, 3) uint8 RGB of a step or of a part of it; where it is measured also ``flow``
+        (B, F - 1, S, S, 2) float32, see ``dense_flow``; with a tokenizer also ``captions``,
         ``input_ids`` (B, T), B ``positions``, ``crops`` (B, S, S, 3) uint8 RGB and ``embeddings`` (B, 128) float32.
 
     Raises:
@@ -82,6 +84,9 @@ def portrait_batches(
             *(sample(step, row, num_frames if kind == "clip" else 1) for row in rows), strict=True
         )
         pixels = {"pixels": torch.from_numpy(np.stack(clips))}
+        if config.warping_weight > 0:
+            flow = np.stack([dense_flow(grey_frames(clip)) for clip in clips])
+            pixels["flow"] = torch.from_numpy(flow)
         if embedder is None:
             return pixels
         ids, positions = text_batch(tokenizer, captions, text_length)

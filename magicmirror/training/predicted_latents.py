@@ -22,7 +22,8 @@ class PredictedLatents:
     Args:
         denoiser: Objective over the denoiser and its encoders; used as it is, never trained.
         scaling_factor: Of the VAE: what its latents are multiplied with for the denoiser.
-        config: Of the run; ``predicted_from``, ``predicted_below`` and ``guidance_scale`` apply.
+        config: Of the run; ``predicted_from``, ``predicted_below``, ``predicted_share`` and
+            ``guidance_scale`` apply.
     """
 
     def __init__(self, denoiser: IdentityVideoObjective, scaling_factor: float, config: TrainingConfig) -> None:
@@ -32,7 +33,7 @@ class PredictedLatents:
 
     @torch.no_grad()
     def __call__(self, latents: Tensor, batch: Batch, generator: torch.Generator, part: Part) -> Tensor:
-        """Predict the latents of a part of a step's samples anew.
+        """Predict the latents of a part of a step's samples anew, or of some of them.
 
         Args:
             latents: (B, C, F, H, W) of the VAE.
@@ -58,4 +59,7 @@ class PredictedLatents:
             plain = self.denoiser.predict(batch, noisy, timesteps, Dropout(text=~given, identity=~given))
             velocity = plain + self.config.guidance_scale * (velocity - plain)
         predicted: Tensor = scheduler.get_velocity(velocity, noisy, timesteps)  # x0 from v, by symmetry of the two
+        if self.config.predicted_share < 1:
+            chosen = torch.rand(total, generator=generator)[own] < self.config.predicted_share
+            predicted = torch.where(chosen.to(clean.device)[:, None, None, None, None], predicted, clean)
         return predicted.transpose(1, 2) / self.scaling_factor

@@ -1,11 +1,7 @@
 """Reconstruction training of the VAE on raw stills and clips, through its temporal part too.
 
-The loss is the sum of these terms, none of which needs a downloaded network: the mean absolute error of the pixels; the
-same of their edges (differences of neighbours in space and time) on three scales, which is what the eye asks for and
-the pixel error forgives, a blurred outline or a flicker; the divergence of the posterior from the normal distribution;
-and the texture term. What 64 cells of latents cannot hold, as every single hair, the first two terms answer with their
-mean, which is smooth; the texture term asks for as much fine detail in each place as there was, wherever it lies. It
-asks each direction and scale apart: of the Laplacian alone a fine checkerboard has the most, and a decoder draws one.
+The loss is the sum of the mean absolute error of the pixels, the divergence of the posterior from the normal
+distribution, and the terms of ``reconstruction.py``, none of which needs a downloaded network.
 
 With ``train_encoder`` off the decoder learns alone: latents keep their meaning, so a denoiser stays as good as it was.
 With ``anchor_weight`` the encoder learns too, and is held near the latents that it made at first: what they leave out
@@ -18,26 +14,20 @@ perceptual term of the denoiser's own training keeps the face a face that the re
 from __future__ import annotations
 
 import copy
-from collections.abc import Iterator
 
 import torch
 from diffusers import AutoencoderKLCogVideoX
 from torch import Tensor, nn
-from torch.nn import functional
 
 from magicmirror.training.config import TrainingConfig
 from magicmirror.training.critic import PictureCritic, critic_losses, fresh_critic
 from magicmirror.training.parts import WHOLE, Batch, Part
 from magicmirror.training.perceptual_loss import PictureDistance
 from magicmirror.training.predicted_latents import PredictedLatents
+from magicmirror.training.reconstruction import change_error, edge_error, texture_error, warping_error
 
-SCALES = 3
 JUDGED_FRAMES = 4
 """Frames of a clip that the critic looks at."""
-TEXTURE_SCALES = 2
-TEXTURE_WINDOW = 8
-# The three details of the Haar wavelet: along the width, along the height, and across both.
-_HAAR = (((1.0, -1.0), (1.0, -1.0)), ((1.0, 1.0), (-1.0, -1.0)), ((1.0, -1.0), (-1.0, 1.0)))
 
 
 class VaeObjective(nn.Module):
@@ -45,7 +35,8 @@ class VaeObjective(nn.Module):
 
     Args:
         vae: Trained.
-        config: Of the run; ``edge_weight``, ``kl_weight`` and ``texture_weight`` are the weights of the last terms.
+        config: Of the run; ``edge_weight``, ``kl_weight``, ``texture_weight``, ``moving_weight`` and ``warping_weight``
+            are the weights of the terms.
         predict: Puts the denoiser's latents in the place of the posterior's sample; ``None`` decodes the sample.
         distance: The perceptual term on one frame of each sample, ``config.perceptual_loss`` its weight; ``None``
             leaves it out.
@@ -79,14 +70,16 @@ class VaeObjective(nn.Module):
 
         Args:
             batch: ``pixels`` (B, F, H, W, 3) uint8 RGB, F = 8 n + 1: latent frames are
-                decoded in pairs after the first; for predicted latents also their conditions.
+                decoded in pairs after the first; ``flow`` (B, F - 1, H, W, 2) where the warping term is on, see
+                ``warping_error``; for predicted latents also their conditions.
             generator: Of the posterior's sample, noise and timesteps of predicted latents, the frames that perceptual
                 term and critic look at, and the critic's noise.
             part: Which of the step's samples these are.
 
         Returns:
             ``loss`` to minimise; its terms without their weights: ``pixel``, ``edge``, ``divergence``, ``texture`` and,
-            where they are on, ``perceptual``, ``anchor``, ``fooled`` and ``told`` (``critic_losses``).
+            where they are on, ``change``, ``warping``, ``perceptual``, ``anchor``, ``fooled`` and ``told``
+            (``critic_losses``).
         """
         clips = as_clips(batch["pixels"])
         with torch.set_grad_enabled(self.config.train_encoder and torch.is_grad_enabled()):
@@ -106,6 +99,12 @@ class VaeObjective(nn.Module):
         loss = pixel + self.config.edge_weight * edge + self.config.kl_weight * divergence
         loss = loss + self.config.texture_weight * texture
         terms = {"pixel": pixel, "edge": edge, "divergence": divergence, "texture": texture}
+        if self.config.moving_weight > 0:
+            terms["change"] = change_error(decoded, clips)
+            loss = loss + self.config.moving_weight * terms["change"]
+        if self.config.warping_weight > 0:
+            terms["warping"] = warping_error(decoded, clips, batch["flow"].to(clips.device))
+            loss = loss + self.config.warping_weight * terms["warping"]
         for first_vae in self._first:
             with torch.no_grad():
                 first = first_vae.encode(clips.to(first_vae.dtype)).latent_dist.mean.float()
@@ -137,53 +136,3 @@ class VaeObjective(nn.Module):
 def as_clips(pixels: Tensor) -> Tensor:
     """Turn (B, F, H, W, 3) uint8 into what the VAE takes: (B, 3, F, H, W) float32 in [-1, 1]."""
     return pixels.permute(0, 4, 1, 2, 3).float() / 127.5 - 1
-
-
-def edge_error(clips: Tensor, wanted: Tensor) -> Tensor:
-    """Mean absolute error of differences between neighbours in time, height and width, mean over scales.
-
-    Args:
-        clips: (B, 3, F, H, W).
-        wanted: Of the same shape.
-    """
-    error = clips - wanted
-    errors = []
-    for _ in range(SCALES):
-        errors += [difference.abs().mean() for difference in _differences(error)]
-        if min(error.shape[-2:]) < 4:
-            break
-        error = functional.avg_pool3d(error, (1, 2, 2))
-    return torch.stack(errors).mean()
-
-
-def texture_error(clips: Tensor, wanted: Tensor) -> Tensor:
-    """Mean absolute difference of local detail: root mean squares of Haar's three details in windows of 8 x 8.
-
-    Args:
-        clips: (B, 3, F, H, W).
-        wanted: Of the same shape.
-
-    Returns:
-        Mean over windows, details and the two scales.
-    """
-    made, asked = (each.mean(1).flatten(0, 1)[:, None] for each in (clips, wanted))
-    errors = []
-    for _ in range(TEXTURE_SCALES):
-        errors.append((_detail(made) - _detail(asked)).abs().mean())
-        if min(made.shape[-2:]) < 4:
-            break
-        made, asked = functional.avg_pool2d(made, 2), functional.avg_pool2d(asked, 2)
-    return torch.stack(errors).mean()
-
-
-def _detail(grey: Tensor) -> Tensor:
-    """Strength of the details of grey pictures (N, 1, H, W), (N, 3, h, w)."""
-    energy = functional.conv2d(grey, grey.new_tensor(_HAAR)[:, None] / 2).square()
-    window = min(TEXTURE_WINDOW, *energy.shape[-2:])
-    # The root of zero has no derivative.
-    return (functional.avg_pool2d(energy, window, max(1, window // 2)) + 1e-6).sqrt()
-
-
-def _differences(clips: Tensor) -> Iterator[Tensor]:
-    """Differences along each of F, H and W that has more than one entry."""
-    return (clips.diff(dim=dim) for dim in (2, 3, 4) if clips.size(dim) > 1)

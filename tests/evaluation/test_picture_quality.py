@@ -2,8 +2,8 @@ import cv2
 import numpy as np
 import pytest
 
-from magicmirror.evaluation.optical_flow import dense_flow
 from magicmirror.evaluation.picture_quality import flicker, sharpness
+from magicmirror.media.optical_flow import dense_flow
 
 
 @pytest.fixture(scope="module")

@@ -22,6 +22,7 @@ OTHER = {
     "face_loss_share": 0.2,
     "strata_balance": 0.2,
     "high_noise_share": 0.2,
+    "predicted_share": 0.2,
 }
 
 

@@ -93,6 +93,21 @@ def test_parts_of_a_step_are_the_step(trainable):
     torch.testing.assert_close(torch.cat(halves), predict(latents, batch, generator(2), WHOLE), rtol=1e-5, atol=1e-6)
 
 
+@torch.no_grad()
+def test_a_share_of_the_latents_stays_as_it_is(trainable):
+    batch = make_batch(trainable.tokenizer)
+    latents = torch.randn(4, CHANNELS, FRAMES, CELLS, CELLS, generator=generator(5))
+    whole = make_prediction(trainable, decoder_config())(latents, batch, generator(2), WHOLE)
+    mixed = make_prediction(trainable, decoder_config(predicted_share=0.5))
+    some = mixed(latents, batch, generator(2), WHOLE)
+    kept = [torch.allclose(some[row], latents[row], atol=1e-6) for row in range(4)]
+    assert 0 < sum(kept) < 4
+    for row in range(4):
+        torch.testing.assert_close(some[row], latents[row] if kept[row] else whole[row], rtol=1e-5, atol=1e-6)
+    halves = [mixed(latents[p.rows(4)], take(batch, p.rows(4)), generator(2), p) for p in (Part(0, 2), Part(1, 2))]
+    torch.testing.assert_close(torch.cat(halves), some, rtol=1e-5, atol=1e-6)
+
+
 def test_batches_hold_the_same_pictures_and_what_a_denoiser_takes(manifest, examples, trainable, captions):
     def source(**conditions):
         return portrait_batches([manifest], examples, decoder_config(), 9, SIDE_PX, **conditions)
