@@ -67,7 +67,7 @@ def critic_losses(critic: PictureCritic, made: Tensor, photos: Tensor, noise: Te
         critic: Trained by the second loss alone.
         made: (N, 3, H, W) decoded pictures in about [-1, 1]; the first loss alone flows into them.
         photos: (N, 3, H, W) what each is of.
-        noise: (2 N, 3, H, W) standard normal; for photos, then for pictures.
+        noise: (N, 2, 3, H, W) standard normal, for each photo and for the picture of it.
 
     Returns:
         Two scalars. Both are log 2 where the critic sees no difference.
@@ -81,5 +81,5 @@ def critic_losses(critic: PictureCritic, made: Tensor, photos: Tensor, noise: Te
     scores = critic(both)
     of_photos, of_made = scores.chunk(2)
     told = functional.softplus(of_made - of_photos).mean()
-    slope = (critic(both + NOISE * noise) - scores).square().mean()
+    slope = (critic(both + NOISE * noise.transpose(0, 1).flatten(0, 1)) - scores).square().mean()
     return fooled, told + PENALTY * slope

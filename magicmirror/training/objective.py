@@ -184,8 +184,7 @@ class IdentityVideoObjective(nn.Module):
         if self.critic is not None:
             total = part.of_all(latents)
             noise = torch.randn((total, 2, *made.shape[1:]), generator=generator)[part.rows(total)].to(made.device)
-            noise = noise[kept].transpose(0, 1).flatten(0, 1)
-            terms["fooled"], terms["told"] = critic_losses(self.critic, made, wanted, noise)
+            terms["fooled"], terms["told"] = critic_losses(self.critic, made, wanted, noise[kept])
         return terms
 
     def unroll(self, batch: Batch, noisy: Tensor, target: Tensor, draws: Draws) -> tuple[Tensor, Tensor]:

@@ -127,10 +127,10 @@ class VaeObjective(nn.Module):
         """The critic's losses on a few frames of each clip, (B, 3, F, H, W) both; the draws are those of the step."""
         own, count = part.rows(total), min(JUDGED_FRAMES, clips.size(2))
         frames = torch.rand(total, clips.size(2), generator=generator).argsort(1)[own, :count].to(clips.device)
-        noise = torch.randn((total, 2, count, *clips[0, :, 0].shape), generator=generator)[own].to(clips.device)
+        noise = torch.randn((total, count, 2, *clips[0, :, 0].shape), generator=generator)[own].to(clips.device)
         rows = torch.arange(len(frames), device=clips.device)[:, None]
         made, photos = (each.transpose(1, 2)[rows, frames].flatten(0, 1) for each in (decoded, clips))
-        return critic_losses(critic, made, photos, noise.transpose(0, 1).flatten(0, 2))
+        return critic_losses(critic, made, photos, noise.flatten(0, 1))
 
 
 def as_clips(pixels: Tensor) -> Tensor:

@@ -2,6 +2,7 @@
 
 import math
 
+import numpy as np
 import pytest
 import torch
 from torch.nn import functional
@@ -9,8 +10,8 @@ from torch.nn import functional
 from magicmirror.training.critic import NOISE, PENALTY, PictureCritic, critic_losses
 from magicmirror.training.parts import Part
 from magicmirror.training.vae_objective import JUDGED_FRAMES, VaeObjective, as_clips
-from tests.tiny_training import generator
-from tests.training.test_vae_objective import moving_clips, vae_config
+from tests.tiny_training import generator, moving_clips
+from tests.training.test_vae_objective import vae_config
 
 
 @pytest.fixture
@@ -22,6 +23,11 @@ def critic():
 
 def pictures(seed, count=2, side=32):
     return torch.randn(count, 3, side, side, generator=generator(seed))
+
+
+def noises(seed, count=2, side=32):
+    """Two for each of ``count`` pairs of pictures."""
+    return pictures(seed, 2 * count, side).unflatten(0, (count, 2))
 
 
 def test_a_score_sees_62_pixels_and_the_next_lies_8_further():
@@ -46,18 +52,18 @@ def test_light_and_colour_are_not_its_business(critic):
 
 
 def test_losses_by_hand(critic):
-    made, photos, noise = pictures(1), pictures(2), pictures(3, 4)
+    made, photos, noise = pictures(1), pictures(2), noises(3)
     fooled, told = critic_losses(critic, made, photos, noise)
     of_made, of_photos = critic(made), critic(photos)
     torch.testing.assert_close(fooled, (1 + (of_photos - of_made).exp()).log().mean())
-    slope = torch.cat([critic(photos + NOISE * noise[:2]) - of_photos, critic(made + NOISE * noise[2:]) - of_made])
+    slope = torch.cat([critic(photos + NOISE * noise[:, 0]) - of_photos, critic(made + NOISE * noise[:, 1]) - of_made])
     torch.testing.assert_close(told, (1 + (of_made - of_photos).exp()).log().mean() + PENALTY * slope.square().mean())
     fooled, told = critic_losses(critic, photos, photos, torch.zeros_like(noise))
     assert fooled.item() == pytest.approx(math.log(2)) == pytest.approx(told.item())
 
 
 def test_neither_loss_reaches_what_the_other_trains(critic):
-    made, photos, noise = pictures(1).requires_grad_(), pictures(2).requires_grad_(), pictures(3, 4)
+    made, photos, noise = pictures(1).requires_grad_(), pictures(2).requires_grad_(), noises(3)
     fooled, told = critic_losses(critic, made, photos, noise)
     fooled.backward(retain_graph=True)
     assert made.grad.abs().sum() > 0 and photos.grad is None
@@ -72,15 +78,18 @@ def test_it_brings_back_the_grain_that_a_pixel_error_averages_away(critic):
     optimizer = torch.optim.AdamW(critic.parameters(), lr=3e-3, betas=(0.5, 0.9))
     strength = torch.zeros((), requires_grad=True)
     learner = torch.optim.AdamW([strength], lr=2e-2, weight_decay=0.0)
+    strengths = []
     for step in range(150):
         photos, made = 0.5 * pictures(2 * step, 8, 24), strength * pictures(2 * step + 1, 8, 24)
-        fooled, told = critic_losses(critic, made, photos, pictures(step + 10_000, 16, 24))
+        fooled, told = critic_losses(critic, made, photos, noises(step + 10_000, 8, 24))
         optimizer.zero_grad()
         learner.zero_grad()
         (fooled + told).backward()
         optimizer.step()
         learner.step()
-    assert abs(strength.item()) == pytest.approx(0.5, abs=0.2)
+        strengths.append(abs(strength.item()))
+    # The two chase each other about it, once around in about 100 steps.
+    assert np.mean(strengths[-100:]) == pytest.approx(0.5, abs=0.1)
 
 
 def test_it_is_a_part_of_the_objective(trainable, monkeypatch):
@@ -100,7 +109,8 @@ def test_it_is_a_part_of_the_objective(trainable, monkeypatch):
     assert "told" not in plain
     torch.testing.assert_close(losses["loss"], plain["loss"] + 0.2 * losses["fooled"] + losses["told"])
     ((made, photos, noise),) = seen
-    assert made.shape == photos.shape == (4 * JUDGED_FRAMES, 3, 32, 32) and len(noise) == 2 * len(made)
+    assert made.shape == photos.shape == (4 * JUDGED_FRAMES, 3, 32, 32)
+    assert noise.shape == (4 * JUDGED_FRAMES, 2, 3, 32, 32)
     assert made.requires_grad
     chosen = [
         [torch.equal(photo, clips[row, :, frame]) for frame in range(9)].index(True)
@@ -115,7 +125,7 @@ def test_it_is_a_part_of_the_objective(trainable, monkeypatch):
     ]
     for name in ("fooled", "told"):
         torch.testing.assert_close((halves[0][name] + halves[1][name]) / 2, losses[name], rtol=1e-5, atol=1e-6)
-    torch.testing.assert_close(torch.cat([each[2][: 2 * JUDGED_FRAMES] for each in seen[1:]]), noise[: len(made)])
+    torch.testing.assert_close(torch.cat([each[2] for each in seen[1:]]), noise)
 
 
 def test_a_critic_follows_from_the_seed_and_leaves_the_generator_alone(trainable):

@@ -113,7 +113,7 @@ def test_a_critic_judges_the_same_pictures(trainable, term, monkeypatch):
     ((made, photos, noise),) = seen
     draws = draw_step(batch["latents"], 1000, config, generator(3))
     rows = draws.perceptual_kept.nonzero().flatten()
-    assert len(made) == len(rows) > 1 and noise.shape == (2 * len(rows), *made.shape[1:])
+    assert len(made) == len(rows) > 1 and noise.shape == (len(rows), 2, *made.shape[1:])
     for row, photo in zip(rows, photos, strict=True):
         frame = batch["latents"][row, draws.frames[row]][None, None]
         torch.testing.assert_close(photo, trainable.decode_latents(frame)[0, :, 0], rtol=1e-4, atol=1e-5)
