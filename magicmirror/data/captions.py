@@ -48,9 +48,10 @@ MOTION_WEIGHTS: dict[str, float] = dict.fromkeys(MOTIONS, 1.0) | {
     "smile": 3.0,
     "open_mouth": 1.5,
     "talk": 3.0,
-    "still": 0.7,
+    "still": 4.0,
 }
-"""Small motions are the hardest to learn, and the face's own are the smallest."""
+"""Small motions are the hardest to learn, and the face's own are the smallest. Keeping still is what a prompt without a
+motion asks for; where it was rare, people who were to look at the camera opened their mouths."""
 
 STYLE_WEIGHTS: dict[str, float] = dict.fromkeys(STYLES, 1.0) | {"none": 0.0, "snow": 2.5, "rain": 2.5}
 """Of a clip that has a style; what moves is the hardest to learn."""

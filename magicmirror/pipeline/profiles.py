@@ -179,7 +179,7 @@ _PROFILES = {
             # The reference decides nearly all of the picture, so the first estimate is the best one: every further
             # step adds what the model makes up, and the face drifts from its reference (docs/preview_training.md).
             num_inference_steps=2,
-            guidance_scale=1.2,
+            guidance_scale=1.1,
             scheduler="ddim",
             gpu_dtype="float32",
         ),

@@ -8,6 +8,7 @@ import pytest
 from magicmirror.data import caption_phrases, caption_vocabulary
 from magicmirror.data.caption_vocabulary import PERSON_WORDS
 from magicmirror.data.captions import (
+    PLAIN_STYLE_SHARE,
     clip_caption,
     image_caption,
     sample_clip_spec,
@@ -94,7 +95,7 @@ def test_every_motion_and_style_occurs(sampled):
     assert motions == set(MOTIONS)
     styles = [spec.style for _, spec in sampled]
     assert set(styles) == set(STYLES)
-    assert 0.45 < styles.count("none") / len(styles) < 0.55
+    assert styles.count("none") / len(styles) == pytest.approx(PLAIN_STYLE_SHARE, abs=0.04)
 
 
 @pytest.mark.parametrize("name", MOTIONS)

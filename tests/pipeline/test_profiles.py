@@ -38,7 +38,7 @@ def test_resolve_fills_every_none(reference):
         profile,
         reference,
         num_inference_steps=2,
-        guidance_scale=1.2,
+        guidance_scale=1.1,
         num_frames=17,
         height_px=128,
         width_px=128,
