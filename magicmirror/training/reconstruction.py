@@ -75,9 +75,8 @@ def change_error(clips: Tensor, wanted: Tensor) -> Tensor:
     Returns:
         Mean over samples; 0 for stills, and for a clip in which nothing changes.
     """
-    window = CHANGE_WINDOW, CHANGE_WINDOW
     change = (wanted - wanted[:, :, :1]).abs().mean(1).flatten(0, 1)[:, None]
-    change = functional.avg_pool2d(change, window, stride=1, padding=CHANGE_WINDOW // 2)
+    change = functional.avg_pool2d(change, CHANGE_WINDOW, stride=1, padding=CHANGE_WINDOW // 2)
     weights = change.view(len(wanted), -1)
     errors = (clips - wanted).abs().mean(1).view(len(wanted), -1)
     return ((weights * errors).sum(1) / weights.sum(1).clamp_min(1e-6)).mean()
@@ -92,7 +91,7 @@ def warping_error(clips: Tensor, wanted: Tensor, flow: Tensor) -> Tensor:
         flow: (B, F - 1, H, W, 2) of the wanted clips, from each frame to the next, x and y in px.
 
     Returns:
-        Mean over all places from which the flow stays inside the picture; 0 for stills.
+        Mean over samples, and in each over all places from which the flow stays inside the picture; 0 for stills.
     """
     if wanted.size(2) == 1:
         return clips.new_zeros(())
@@ -102,12 +101,12 @@ def warping_error(clips: Tensor, wanted: Tensor, flow: Tensor) -> Tensor:
     down = torch.arange(height, device=flow.device)[:, None] + flow[..., 1]
     # Corners of ``grid_sample`` are the middles of the pixels in the corners.
     places = torch.stack([2 * across / (width - 1) - 1, 2 * down / (height - 1) - 1], dim=-1)
-    inside = (places.abs() <= 1).all(-1).flatten(0, 1)
+    inside = (places.abs() <= 1).all(-1).flatten(1)
     following = functional.grid_sample(
         error[:, 1:].flatten(0, 1), places.flatten(0, 1), padding_mode="border", align_corners=True
     )
-    swimming = (following - error[:, :-1].flatten(0, 1)).abs().mean(1)
-    return (swimming * inside).sum() / inside.sum().clamp_min(1)
+    swimming = (following - error[:, :-1].flatten(0, 1)).abs().mean(1).view_as(inside)
+    return ((swimming * inside).sum(1) / inside.sum(1).clamp_min(1)).mean()
 
 
 def _detail(grey: Tensor) -> Tensor:

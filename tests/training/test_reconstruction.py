@@ -105,3 +105,14 @@ def test_the_warping_term_looks_away_where_the_motion_leaves_the_picture():
     assert warping_error(wrong, clips, flow).item() == pytest.approx(1 / 4)
     flow[..., 0] = 100.0
     assert warping_error(wrong, clips, flow).item() == 0.0  # nowhere is left
+
+
+def test_terms_of_parts_are_those_of_the_whole():
+    """However much of each clip is left, as processes that share out a step need it."""
+    clips, wrong = (torch.randn(2, 3, 3, 8, 8, generator=torch.Generator().manual_seed(seed)) for seed in (0, 1))
+    flow = torch.zeros(2, 2, 8, 8, 2)
+    flow[1, ..., 4:, 0] = 100.0
+    parts = [warping_error(wrong[row : row + 1], clips[row : row + 1], flow[row : row + 1]) for row in range(2)]
+    torch.testing.assert_close(sum(parts) / 2, warping_error(wrong, clips, flow))
+    parts = [change_error(wrong[row : row + 1], clips[row : row + 1]) for row in range(2)]
+    torch.testing.assert_close(sum(parts) / 2, change_error(wrong, clips))
