@@ -100,3 +100,10 @@ def moving_clips(rows=2, frames=9, side=32):
         for frame in range(frames):
             clips[row, frame, 4 * row + 4 : 4 * row + 14, 2 * frame : 2 * frame + 10] = (250, 30, 90)
     return {"pixels": torch.from_numpy(clips)}
+
+
+def flowing_clips(**shape):
+    """Clips and the flow of their square, which the rest of the picture is given too."""
+    batch = moving_clips(**shape)
+    rows, frames, height, width, _ = batch["pixels"].shape
+    return {**batch, "flow": torch.tensor([2.0, 0.0]).expand(rows, frames - 1, height, width, 2)}

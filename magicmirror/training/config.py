@@ -76,6 +76,8 @@ class TrainingConfig:
             request has, another picture would come out than the one that is asked for.
         predicted_share: Share of its samples that are predicted; the others are latents of the pictures themselves,
             in which a smile has its full size.
+        requested_share: Share of them that is a whole request from pure noise instead, in the preview's two steps; the
+            critic alone can judge it.
         guidance_scale: Of these predictions; 1 is without guidance.
         seed: Of noise, timesteps, dropout and data order.
         checkpoint_steps: Steps between checkpoints.
@@ -132,6 +134,7 @@ class TrainingConfig:
     predicted_from: int = 300
     predicted_below: int = 800
     predicted_share: float = 1.0
+    requested_share: float = 0.0
     guidance_scale: float = 1.0
     seed: int = 0
     checkpoint_steps: int = 500
@@ -189,12 +192,15 @@ class TrainingConfig:
             "drop_identity",
             "face_loss_share",
             "predicted_share",
+            "requested_share",
         ):
             self._check(name, 0 <= getattr(self, name) <= 1, "lie in [0, 1]")
         self._check("ema_decay", 0 <= self.ema_decay < 1, "lie in [0, 1)")
         self._check("high_noise_from", 0 <= self.high_noise_from < 1000, "lie in [0, 1000)")
         self._check("predicted_from", 0 <= self.predicted_from < 1000, "lie in [0, 1000)")
         self._check("predicted_below", self.predicted_from < self.predicted_below <= 1000, "lie above predicted_from")
+        if self.requested_share > 0:
+            self._check("critic_weight", self.critic_weight > 0, "be positive with a requested_share")
         self._check("guidance_scale", 1 <= self.guidance_scale < float("inf"), "be at least 1")
         self._check("identity_loss_below", 0 <= self.identity_loss_below <= 1000, "lie in [0, 1000]")
         self._check("branches", self.branches in ("both", "identity", "face"), "be 'both', 'identity' or 'face'")

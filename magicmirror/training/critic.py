@@ -8,6 +8,10 @@ Both losses compare a picture with the photo that it is of, place by place (rela
 score has no meaning of its own, and the critic need not agree with itself about which places are hard. Without a bound
 the critic's slope would grow, and the decoder's gradient with it, so its change under a little noise is punished, on
 photos and pictures alike (approximated R1 and R2, arXiv 2501.08316); unlike spectral norms that keeps no state.
+
+Of a clip it sees two frames, the second brought to the places of the first along the flow (as in arXiv 1811.09393): what
+one frame alone shows as sharp may be drawn anew in every frame. A penalty on what is left along the flow asks for that
+too, but a blur pays the least of it.
 """
 
 from __future__ import annotations
@@ -20,6 +24,8 @@ from torch.nn import functional
 CHANNELS = (32, 64, 128)
 NOISE = 0.02
 """Deviation of the noise under which a score should stay, in units of [-1, 1]; less than hair has."""
+FOLLOWING_NOISE = 0.3
+"""How far the noise of a following frame differs from the first one's, as a share of it: a flicker is weaker than hair."""
 PENALTY = 250.0
 BLUR_PX = 9
 """Side of the window whose mean is taken off: a critic that sees light and colour pulls them back and forth."""
@@ -34,12 +40,13 @@ class PictureCritic(nn.Module):
 
     Args:
         channels: Of the layers that halve the picture.
+        num_frames: How many frames K of the same place it sees at once.
     """
 
-    def __init__(self, channels: tuple[int, ...] = CHANNELS) -> None:
+    def __init__(self, channels: tuple[int, ...] = CHANNELS, num_frames: int = 1) -> None:
         super().__init__()
         layers: list[nn.Module] = []
-        before = 3
+        before = 3 * num_frames
         for width in channels:
             layers += [nn.Conv2d(before, width, 4, stride=2, padding=1), nn.LeakyReLU(0.2)]
             before = width
@@ -47,17 +54,21 @@ class PictureCritic(nn.Module):
         self.layers = nn.Sequential(*layers)
 
     def forward(self, pictures: Tensor) -> Tensor:
-        """Score pictures (N, 3, H, W) in [-1, 1]; returns (N, 1, h, w), higher where they look like a photo."""
+        """Score pictures (N, 3 K, H, W) in [-1, 1]; returns (N, 1, h, w), higher where they look like a photo.
+
+        Of the frames after the first it looks at the detail that is not the first one's.
+        """
         means = functional.avg_pool2d(pictures, BLUR_PX, stride=1, padding=BLUR_PX // 2, count_include_pad=False)
-        scores: Tensor = self.layers(pictures - means)
+        first, *others = (pictures - means).split(3, dim=1)
+        scores: Tensor = self.layers(torch.cat([first, *(other - first for other in others)], dim=1))
         return scores
 
 
-def fresh_critic(seed: int) -> PictureCritic:
+def fresh_critic(seed: int, num_frames: int = 1) -> PictureCritic:
     """Make a critic that knows nothing; torch's global generator stays as it was."""
     with torch.random.fork_rng():
         torch.manual_seed(seed)
-        return PictureCritic()
+        return PictureCritic(num_frames=num_frames)
 
 
 def critic_losses(critic: PictureCritic, made: Tensor, photos: Tensor, noise: Tensor) -> tuple[Tensor, Tensor]:
@@ -65,9 +76,9 @@ def critic_losses(critic: PictureCritic, made: Tensor, photos: Tensor, noise: Te
 
     Args:
         critic: Trained by the second loss alone.
-        made: (N, 3, H, W) decoded pictures in about [-1, 1]; the first loss alone flows into them.
-        photos: (N, 3, H, W) what each is of.
-        noise: (N, 2, 3, H, W) standard normal, for each photo and for the picture of it.
+        made: (N, 3 K, H, W) decoded pictures in about [-1, 1]; the first loss alone flows into them.
+        photos: (N, 3 K, H, W) what each is of.
+        noise: (N, 2, 3 K, H, W) standard normal, for each photo and for the picture of it.
 
     Returns:
         Two scalars. Both are log 2 where the critic sees no difference.
@@ -81,5 +92,11 @@ def critic_losses(critic: PictureCritic, made: Tensor, photos: Tensor, noise: Te
     scores = critic(both)
     of_photos, of_made = scores.chunk(2)
     told = functional.softplus(of_made - of_photos).mean()
-    slope = (critic(both + NOISE * noise.transpose(0, 1).flatten(0, 1)) - scores).square().mean()
+    slope = (critic(both + NOISE * _joined(noise.transpose(0, 1).flatten(0, 1))) - scores).square().mean()
     return fooled, told + PENALTY * slope
+
+
+def _joined(noise: Tensor) -> Tensor:
+    """Noise (N, 3 K, H, W) in which frames after the first have that of the first, and a little of their own."""
+    first, *others = noise.split(3, dim=1)
+    return torch.cat([first, *(first + FOLLOWING_NOISE * other for other in others)], dim=1)

@@ -45,7 +45,8 @@ def portrait_batches(
     Args:
         manifests: Of ``prepare``; only their training split is used, every stratum as often as every other.
         portraits: Folder that the manifests' paths begin at.
-        config: Of the run; ``falling_share`` applies, and with a ``warping_weight`` the clips' flow is measured.
+        config: Of the run; ``falling_share`` applies, and with a ``warping_weight`` or a ``critic_weight`` the clips'
+            flow is measured.
         num_frames: Pixel frames F of a clip, 8 n + 1.
         size_px: Side S.
         tokenizer: Where it is given, the batch also holds what a denoiser takes: caption, and a view of the person.
@@ -84,7 +85,7 @@ def portrait_batches(
             *(sample(step, row, num_frames if kind == "clip" else 1) for row in rows), strict=True
         )
         pixels = {"pixels": torch.from_numpy(np.stack(clips))}
-        if config.warping_weight > 0:
+        if config.warping_weight > 0 or config.critic_weight > 0:
             flow = np.stack([dense_flow(grey_frames(clip)) for clip in clips])
             pixels["flow"] = torch.from_numpy(flow)
         if embedder is None:

@@ -96,17 +96,29 @@ def warping_error(clips: Tensor, wanted: Tensor, flow: Tensor) -> Tensor:
     if wanted.size(2) == 1:
         return clips.new_zeros(())
     error = (clips - wanted).transpose(1, 2)
-    height, width = error.shape[-2:]
+    following, inside = brought_back(error[:, 1:].flatten(0, 1), flow.flatten(0, 1))
+    swimming = (following - error[:, :-1].flatten(0, 1)).abs().mean(1)
+    swimming, inside = (each.view(len(wanted), -1) for each in (swimming, inside))
+    return ((swimming * inside).sum(1) / inside.sum(1).clamp_min(1)).mean()
+
+
+def brought_back(frames: Tensor, flow: Tensor) -> tuple[Tensor, Tensor]:
+    """Bring frames to the places of those before them.
+
+    Args:
+        frames: (N, C, H, W).
+        flow: (N, H, W, 2) from the frames before to these, x and y in px.
+
+    Returns:
+        (N, C, H, W), and (N, H, W) bool: whether the flow stays inside the picture.
+    """
+    height, width = frames.shape[-2:]
     across = torch.arange(width, device=flow.device) + flow[..., 0]
     down = torch.arange(height, device=flow.device)[:, None] + flow[..., 1]
     # Corners of ``grid_sample`` are the middles of the pixels in the corners.
     places = torch.stack([2 * across / (width - 1) - 1, 2 * down / (height - 1) - 1], dim=-1)
-    inside = (places.abs() <= 1).all(-1).flatten(1)
-    following = functional.grid_sample(
-        error[:, 1:].flatten(0, 1), places.flatten(0, 1), padding_mode="border", align_corners=True
-    )
-    swimming = (following - error[:, :-1].flatten(0, 1)).abs().mean(1).view_as(inside)
-    return ((swimming * inside).sum(1) / inside.sum(1).clamp_min(1)).mean()
+    brought = functional.grid_sample(frames, places, padding_mode="border", align_corners=True)
+    return brought, (places.abs() <= 1).all(-1)
 
 
 def _detail(grey: Tensor) -> Tensor:

@@ -8,7 +8,8 @@ With ``anchor_weight`` the encoder learns too, and is held near the latents that
 (falling snow) can come in without the denoiser having to learn all the rest anew.
 With ``PredictedLatents`` it learns on what that denoiser predicts, rather than on latents of real pictures; there the
 perceptual term of the denoiser's own training keeps the face a face that the recogniser knows, and a critic
-(``critic.py``) may ask for pictures that look like photos.
+(``critic.py``) may ask for pictures that look like photos. Of samples that are requests no picture is at hand, and the
+critic is all that judges them.
 """
 
 from __future__ import annotations
@@ -19,15 +20,22 @@ import torch
 from diffusers import AutoencoderKLCogVideoX
 from torch import Tensor, nn
 
+from magicmirror.media.optical_flow import dense_flow, grey_frames
 from magicmirror.training.config import TrainingConfig
 from magicmirror.training.critic import PictureCritic, critic_losses, fresh_critic
 from magicmirror.training.parts import WHOLE, Batch, Part
 from magicmirror.training.perceptual_loss import PictureDistance
 from magicmirror.training.predicted_latents import PredictedLatents
-from magicmirror.training.reconstruction import change_error, edge_error, texture_error, warping_error
+from magicmirror.training.reconstruction import (
+    brought_back,
+    change_error,
+    edge_error,
+    texture_error,
+    warping_error,
+)
 
 JUDGED_FRAMES = 4
-"""Frames of a clip that the critic looks at."""
+"""Frames of a clip that the critic looks at, each with the one that follows."""
 
 
 class VaeObjective(nn.Module):
@@ -58,7 +66,7 @@ class VaeObjective(nn.Module):
         self._first = (copy.deepcopy(vae).requires_grad_(False).eval(),) if config.anchor_weight > 0 else ()
         self._predict = predict
         self._distance = distance
-        self.critic = fresh_critic(config.seed) if config.critic_weight > 0 else None
+        self.critic = fresh_critic(config.seed, num_frames=2) if config.critic_weight > 0 else None
 
     @property
     def untrained(self) -> tuple[str, ...]:
@@ -70,8 +78,8 @@ class VaeObjective(nn.Module):
 
         Args:
             batch: ``pixels`` (B, F, H, W, 3) uint8 RGB, F = 8 n + 1: latent frames are
-                decoded in pairs after the first; ``flow`` (B, F - 1, H, W, 2) where the warping term is on, see
-                ``warping_error``; for predicted latents also their conditions.
+                decoded in pairs after the first; ``flow`` (B, F - 1, H, W, 2) where the warping term or the critic is
+                on, see ``warping_error``; for predicted latents also their conditions.
             generator: Of the posterior's sample, noise and timesteps of predicted latents, the frames that perceptual
                 term and critic look at, and the critic's noise.
             part: Which of the step's samples these are.
@@ -88,10 +96,15 @@ class VaeObjective(nn.Module):
         total = part.of_all(mean)
         noise = torch.randn((total, *mean.shape[1:]), generator=generator)[part.rows(total)]
         latents = mean + std * noise.to(mean.device)
+        requested = torch.zeros(len(clips), dtype=torch.bool)
         if self._predict is not None:
-            latents = self._predict(latents, batch, generator, part)
+            latents, requested = self._predict(latents, batch, generator, part)
         decoded = self.vae.decode(latents.to(clips.dtype)).sample.float()
 
+        photos = clips
+        if bool(requested.any()):
+            # No term but the critic's has anything to ask of these.
+            clips = torch.where(requested.to(clips.device)[:, None, None, None, None], decoded.detach(), clips)
         pixel = (decoded - clips).abs().mean()
         edge = edge_error(decoded, clips)
         divergence = 0.5 * (mean.square() + std.square() - 2 * std.log() - 1).mean()
@@ -107,7 +120,7 @@ class VaeObjective(nn.Module):
             loss = loss + self.config.warping_weight * terms["warping"]
         for first_vae in self._first:
             with torch.no_grad():
-                first = first_vae.encode(clips.to(first_vae.dtype)).latent_dist.mean.float()
+                first = first_vae.encode(photos.to(first_vae.dtype)).latent_dist.mean.float()
             # In the denoiser's units.
             terms["anchor"] = (mean - first).square().mean() * self.vae.config.scaling_factor**2
             loss = loss + self.config.anchor_weight * terms["anchor"]
@@ -117,20 +130,56 @@ class VaeObjective(nn.Module):
             terms["perceptual"] = self._distance(decoded[rows, :, frames], clips[rows, :, frames])
             loss = loss + self.config.perceptual_loss * terms["perceptual"]
         if self.critic is not None:
-            terms["fooled"], terms["told"] = self._judge(self.critic, decoded, clips, total, generator, part)
+            flows = (batch["flow"].to(clips.device),) * 2
+            if bool(requested.any()):
+                flows = _own_flow(decoded, flows[0], requested), flows[1]
+            judged = self._judge(self.critic, (decoded, photos), flows, total, generator, part)
+            terms["fooled"], terms["told"] = judged
             loss = loss + self.config.critic_weight * terms["fooled"] + terms["told"]
         return {"loss": loss, **{name: value.detach() for name, value in terms.items()}}
 
     def _judge(
-        self, critic: PictureCritic, decoded: Tensor, clips: Tensor, total: int, generator: torch.Generator, part: Part
+        self,
+        critic: PictureCritic,
+        clips: tuple[Tensor, Tensor],
+        flows: tuple[Tensor, Tensor],
+        total: int,
+        generator: torch.Generator,
+        part: Part,
     ) -> tuple[Tensor, Tensor]:
-        """The critic's losses on a few frames of each clip, (B, 3, F, H, W) both; the draws are those of the step."""
-        own, count = part.rows(total), min(JUDGED_FRAMES, clips.size(2))
-        frames = torch.rand(total, clips.size(2), generator=generator).argsort(1)[own, :count].to(clips.device)
-        noise = torch.randn((total, count, 2, *clips[0, :, 0].shape), generator=generator)[own].to(clips.device)
-        rows = torch.arange(len(frames), device=clips.device)[:, None]
-        made, photos = (each.transpose(1, 2)[rows, frames].flatten(0, 1) for each in (decoded, clips))
+        """The critic's losses on a few frames of each clip, decoded and real; the draws are those of the step."""
+        num_frames, own = clips[0].size(2), part.rows(total)
+        starts = max(1, num_frames - 1)
+        count = min(JUDGED_FRAMES, starts)
+        frames = torch.rand(total, starts, generator=generator).argsort(1)[own, :count].to(clips[0].device)
+        made, photos = (_pairs(clip, flow, frames) for clip, flow in zip(clips, flows, strict=True))
+        noise = torch.randn((total, count, 2, *made.shape[1:]), generator=generator)[own].to(made.device)
         return critic_losses(critic, made, photos, noise.flatten(0, 1))
+
+
+def _pairs(clips: Tensor, flow: Tensor, frames: Tensor) -> Tensor:
+    """Frames of clips (B, 3, F, H, W) and at their places those that follow, (B K, 6, H, W) for ``frames`` (B, K).
+
+    Where the flow (B, F - 1, H, W, 2) leaves the picture, and in a still, nothing follows but the frame itself.
+    """
+    rows = torch.arange(len(frames), device=clips.device)[:, None]
+    first = clips.transpose(1, 2)[rows, frames].flatten(0, 1)
+    if clips.size(2) == 1:
+        return torch.cat([first, first], dim=1)
+    following, inside = brought_back(
+        clips.transpose(1, 2)[rows, frames + 1].flatten(0, 1), flow[rows, frames].flatten(0, 1)
+    )
+    return torch.cat([first, torch.where(inside[:, None], following, first)], dim=1)
+
+
+@torch.no_grad()
+def _own_flow(clips: Tensor, flow: Tensor, rows: Tensor) -> Tensor:
+    """The flow (B, F - 1, H, W, 2) with that of the clips (B, 3, F, H, W) themselves in some rows."""
+    flow = flow.clone()
+    pixels = ((clips[rows.to(clips.device)].clamp(-1, 1) + 1) * 127.5).round().byte().permute(0, 2, 3, 4, 1).cpu().numpy()
+    for row, frames in zip(rows.nonzero().flatten().tolist(), pixels, strict=True):
+        flow[row] = torch.from_numpy(dense_flow(grey_frames(frames)))
+    return flow
 
 
 def as_clips(pixels: Tensor) -> Tensor:

@@ -7,10 +7,10 @@ import pytest
 import torch
 from torch.nn import functional
 
-from magicmirror.training.critic import NOISE, PENALTY, PictureCritic, critic_losses
-from magicmirror.training.parts import Part
+from magicmirror.training.critic import FOLLOWING_NOISE, NOISE, PENALTY, PictureCritic, critic_losses
+from magicmirror.training.parts import Part, take
 from magicmirror.training.vae_objective import JUDGED_FRAMES, VaeObjective, as_clips
-from tests.tiny_training import generator, moving_clips
+from tests.tiny_training import flowing_clips, generator, moving_clips
 from tests.training.test_vae_objective import vae_config
 
 
@@ -51,6 +51,22 @@ def test_light_and_colour_are_not_its_business(critic):
     assert not torch.allclose(critic(1.5 * photo), critic(photo), rtol=1e-2)
 
 
+def test_of_a_second_frame_it_sees_what_was_not_in_the_first():
+    with torch.random.fork_rng():
+        torch.manual_seed(0)
+        single, double = PictureCritic((4, 6, 8)), PictureCritic((4, 6, 8), num_frames=2)
+    shared = {name: value for name, value in single.state_dict().items() if name != "layers.0.weight"}
+    double.load_state_dict(shared, strict=False)
+    with torch.no_grad():
+        double.layers[0].weight[:, :3] = single.layers[0].weight
+    first, other = pictures(0), pictures(1)
+    torch.testing.assert_close(double(torch.cat([first, first], dim=1)), single(first))
+    with torch.no_grad():
+        double.layers[0].weight[:, 3:] = single.layers[0].weight
+    # w * first + w * (other - first)
+    torch.testing.assert_close(double(torch.cat([first, other], dim=1)), single(other), rtol=1e-4, atol=1e-5)
+
+
 def test_losses_by_hand(critic):
     made, photos, noise = pictures(1), pictures(2), noises(3)
     fooled, told = critic_losses(critic, made, photos, noise)
@@ -62,6 +78,20 @@ def test_losses_by_hand(critic):
     assert fooled.item() == pytest.approx(math.log(2)) == pytest.approx(told.item())
 
 
+def test_two_frames_have_nearly_the_same_noise():
+    with torch.random.fork_rng():
+        torch.manual_seed(0)
+        critic = PictureCritic((4, 6, 8), num_frames=2)
+    photos, noise = torch.cat([pictures(1), pictures(2)], dim=1), torch.cat([noises(3), noises(4)], dim=2)
+    _, told = critic_losses(critic, photos, photos, noise)
+    steps = [
+        torch.cat([each[:, :3], each[:, :3] + FOLLOWING_NOISE * each[:, 3:]], dim=1)
+        for each in (noise[:, 0], noise[:, 1])
+    ]
+    slope = torch.cat([critic(photos + NOISE * step) - critic(photos) for step in steps])
+    torch.testing.assert_close(told, math.log(2) + PENALTY * slope.square().mean())
+
+
 def test_neither_loss_reaches_what_the_other_trains(critic):
     made, photos, noise = pictures(1).requires_grad_(), pictures(2).requires_grad_(), noises(3)
     fooled, told = critic_losses(critic, made, photos, noise)
@@ -71,6 +101,23 @@ def test_neither_loss_reaches_what_the_other_trains(critic):
     made.grad = None
     told.backward()
     assert made.grad is None and all(parameter.grad.abs().sum() > 0 for parameter in critic.parameters())
+
+
+def test_what_is_drawn_anew_in_every_frame_is_told_from_what_moves_along():
+    """Every single frame looks alike, so a critic of single frames could never tell."""
+    critic = PictureCritic((8, 8, 8), num_frames=2)
+    optimizer = torch.optim.AdamW(critic.parameters(), lr=3e-3, betas=(0.5, 0.9))
+    told = []
+    for step in range(60):
+        first, other = pictures(2 * step, 8, 24), pictures(2 * step + 1, 8, 24)
+        photos, made = torch.cat([first, first], dim=1), torch.cat([first, other], dim=1)
+        noise = torch.cat([noises(step + 10_000, 8, 24), noises(step + 20_000, 8, 24)], dim=2)
+        _, loss = critic_losses(critic, made, photos, noise)
+        optimizer.zero_grad()
+        loss.backward()
+        optimizer.step()
+        told.append(loss.item())
+    assert np.mean(told[-10:]) < 0.3 < 0.6 < told[0]
 
 
 def test_it_brings_back_the_grain_that_a_pixel_error_averages_away(critic):
@@ -101,7 +148,7 @@ def test_it_is_a_part_of_the_objective(trainable, monkeypatch):
         return critic_losses(critic, made, photos, noise)
 
     monkeypatch.setattr("magicmirror.training.vae_objective.critic_losses", recorded)
-    batch = moving_clips(rows=4)
+    batch = flowing_clips(rows=4)
     clips = as_clips(batch["pixels"])
     plain = VaeObjective(trainable.vae, vae_config())(batch, generator(4))
     objective = VaeObjective(trainable.vae, vae_config(critic_weight=0.2, seed=5))
@@ -109,20 +156,25 @@ def test_it_is_a_part_of_the_objective(trainable, monkeypatch):
     assert "told" not in plain
     torch.testing.assert_close(losses["loss"], plain["loss"] + 0.2 * losses["fooled"] + losses["told"])
     ((made, photos, noise),) = seen
-    assert made.shape == photos.shape == (4 * JUDGED_FRAMES, 3, 32, 32)
-    assert noise.shape == (4 * JUDGED_FRAMES, 2, 3, 32, 32)
+    assert made.shape == photos.shape == (4 * JUDGED_FRAMES, 6, 32, 32)
+    assert noise.shape == (4 * JUDGED_FRAMES, 2, 6, 32, 32)
     assert made.requires_grad
     chosen = [
-        [torch.equal(photo, clips[row, :, frame]) for frame in range(9)].index(True)
+        [torch.equal(photo[:3], clips[row, :, frame]) for frame in range(9)].index(True)
         for row in range(4)
         for photo in photos[row * JUDGED_FRAMES : (row + 1) * JUDGED_FRAMES]
     ]
     assert all(len(set(chosen[at : at + JUDGED_FRAMES])) == JUDGED_FRAMES for at in range(0, 16, JUDGED_FRAMES))
     assert len(set(map(tuple, zip(*[iter(chosen)] * JUDGED_FRAMES, strict=True)))) > 1
+    for number, frame in enumerate(chosen):
+        # The square moves on by 2 px a frame: back at its place, it has left no trace but where the picture ends.
+        following = clips[number // JUDGED_FRAMES, :, frame + 1]
+        torch.testing.assert_close(photos[number, 3:, :, :-2], following[..., 2:], rtol=1e-4, atol=1e-5)
+        assert torch.equal(photos[number, 3:, :, -2:], photos[number, :3, :, -2:])
 
-    halves = [
-        objective({"pixels": batch["pixels"][part.rows(4)]}, generator(4), part) for part in (Part(0, 2), Part(1, 2))
-    ]
+    halves = []
+    for part in (Part(0, 2), Part(1, 2)):
+        halves.append(objective(take(batch, part.rows(4)), generator(4), part))
     for name in ("fooled", "told"):
         torch.testing.assert_close((halves[0][name] + halves[1][name]) / 2, losses[name], rtol=1e-5, atol=1e-6)
     torch.testing.assert_close(torch.cat([each[2] for each in seen[1:]]), noise)
@@ -139,6 +191,6 @@ def test_a_critic_follows_from_the_seed_and_leaves_the_generator_alone(trainable
 
 
 def test_stills_are_judged_too(trainable):
-    batch = {"pixels": moving_clips(rows=3)["pixels"][:, :1]}
+    batch = {"pixels": moving_clips(rows=3)["pixels"][:, :1], "flow": torch.zeros(3, 0, 32, 32, 2)}
     losses = VaeObjective(trainable.vae, vae_config(critic_weight=1.0))(batch, generator(0))
     assert losses["told"].isfinite() and losses["fooled"].isfinite()

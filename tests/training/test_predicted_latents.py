@@ -8,19 +8,22 @@ import torch
 
 from magicmirror.data.embedding import BatchEmbedder
 from magicmirror.errors import ConfigError
+from magicmirror.media.optical_flow import dense_flow, grey_frames
 from magicmirror.pipeline.pipeline import MagicMirrorPipeline
 from magicmirror.training import portrait_clips
 from magicmirror.training.build import build_trainer
+from magicmirror.training.critic import critic_losses
 from magicmirror.training.draws import Dropout
 from magicmirror.training.networks import identity_objective
 from magicmirror.training.parts import WHOLE, Part, take
 from magicmirror.training.portrait_clips import portrait_batches
 from magicmirror.training.predicted_latents import PredictedLatents
 from magicmirror.training.recipes import Recipe, find_recipe
+from magicmirror.training.reconstruction import brought_back
 from magicmirror.training.run import train
-from magicmirror.training.vae_objective import VaeObjective
+from magicmirror.training.vae_objective import VaeObjective, as_clips
 from tests.tiny_pipeline import TEXT_LENGTH, build_pipeline
-from tests.tiny_training import CELLS, CHANNELS, FRAMES, SIDE_PX, generator, make_batch, make_config
+from tests.tiny_training import CELLS, CHANNELS, FRAMES, SIDE_PX, flowing_clips, generator, make_batch, make_config
 
 CAPTION = "a man img smiles"
 
@@ -56,7 +59,7 @@ def test_a_prediction_is_guided_away_from_the_row_without_conditions(trainable):
     config = decoder_config(predicted_from=400, predicted_below=401)
     batch = make_batch(trainable.tokenizer, rows=2)
     latents = torch.randn(2, CHANNELS, FRAMES, CELLS, CELLS, generator=generator(5))
-    predicted = make_prediction(trainable, config)(latents, batch, generator(1), WHOLE)
+    predicted = make_prediction(trainable, config)(latents, batch, generator(1), WHOLE)[0]
 
     noise = torch.randn(2, FRAMES, CHANNELS, CELLS, CELLS, generator=generator(1))
     alpha = trainable.scheduler.alphas_cumprod[400].float()
@@ -76,7 +79,7 @@ def test_hardly_any_noise_leaves_hardly_anything_to_predict(trainable):
     errors = []
     for first in (0, 300, 998):
         config = decoder_config(predicted_from=first, predicted_below=first + 1, guidance_scale=1.0)
-        predicted = make_prediction(trainable, config)(latents, batch, generator(1), WHOLE)
+        predicted = make_prediction(trainable, config)(latents, batch, generator(1), WHOLE)[0]
         errors.append((predicted - latents).abs().mean().item())
     assert errors[0] < 0.1 < errors[1] < errors[2]
 
@@ -89,23 +92,92 @@ def test_parts_of_a_step_are_the_step(trainable):
     halves = []
     for part in (Part(0, 2), Part(1, 2)):
         rows = part.rows(4)
-        halves.append(predict(latents[rows], take(batch, rows), generator(2), part))
-    torch.testing.assert_close(torch.cat(halves), predict(latents, batch, generator(2), WHOLE), rtol=1e-5, atol=1e-6)
+        halves.append(predict(latents[rows], take(batch, rows), generator(2), part)[0])
+    whole = predict(latents, batch, generator(2), WHOLE)[0]
+    torch.testing.assert_close(torch.cat(halves), whole, rtol=1e-5, atol=1e-6)
 
 
 @torch.no_grad()
 def test_a_share_of_the_latents_stays_as_it_is(trainable):
     batch = make_batch(trainable.tokenizer)
     latents = torch.randn(4, CHANNELS, FRAMES, CELLS, CELLS, generator=generator(5))
-    whole = make_prediction(trainable, decoder_config())(latents, batch, generator(2), WHOLE)
+    whole = make_prediction(trainable, decoder_config())(latents, batch, generator(2), WHOLE)[0]
     mixed = make_prediction(trainable, decoder_config(predicted_share=0.5))
-    some = mixed(latents, batch, generator(2), WHOLE)
+    some = mixed(latents, batch, generator(2), WHOLE)[0]
     kept = [torch.allclose(some[row], latents[row], atol=1e-6) for row in range(4)]
     assert 0 < sum(kept) < 4
     for row in range(4):
         torch.testing.assert_close(some[row], latents[row] if kept[row] else whole[row], rtol=1e-5, atol=1e-6)
-    halves = [mixed(latents[p.rows(4)], take(batch, p.rows(4)), generator(2), p) for p in (Part(0, 2), Part(1, 2))]
+    parts = [(part, part.rows(4)) for part in (Part(0, 2), Part(1, 2))]
+    halves = [mixed(latents[rows], take(batch, rows), generator(2), part)[0] for part, rows in parts]
     torch.testing.assert_close(torch.cat(halves), some, rtol=1e-5, atol=1e-6)
+
+
+@torch.no_grad()
+def test_a_request_is_the_pipelines_two_steps_from_noise_alone(trainable):
+    """The latents given do not matter; what comes out is what the scheduler makes of the guided velocities."""
+    config = decoder_config(requested_share=1.0, critic_weight=0.1, predicted_share=0.0)
+    batch = make_batch(trainable.tokenizer, rows=2)
+    latents = torch.randn(2, CHANNELS, FRAMES, CELLS, CELLS, generator=generator(5))
+    predict = make_prediction(trainable, config)
+    made, requested = predict(latents, batch, generator(1), WHOLE)
+    assert requested.tolist() == [True, True]
+    assert torch.equal(predict(0 * latents, batch, generator(1), WHOLE)[0], made)
+
+    objective, scheduler = identity_objective(trainable, config), trainable.scheduler
+    scheduler.set_timesteps(2)
+    sample = torch.randn(2, FRAMES, CHANNELS, CELLS, CELLS, generator=generator(1))
+    dropped = [torch.full((2,), value) for value in (False, True)]
+    for timestep in scheduler.timesteps:
+        given, plain = (objective.predict(batch, sample, timestep.expand(2), Dropout(each, each)) for each in dropped)
+        velocity = plain + 1.5 * (given - plain)
+        sample, clean = scheduler.step(velocity, timestep, sample, return_dict=False)
+    torch.testing.assert_close(made, clean.transpose(1, 2) / 0.7, rtol=1e-4, atol=1e-5)
+
+
+def test_the_critic_alone_judges_a_request(trainable, monkeypatch):
+    seen = []
+
+    def recorded(critic, made, photos, noise):
+        seen.append((made, photos))
+        return critic_losses(critic, made, photos, noise)
+
+    monkeypatch.setattr("magicmirror.training.vae_objective.critic_losses", recorded)
+    config = decoder_config(requested_share=0.5, critic_weight=0.1, warping_weight=1.0, moving_weight=1.0)
+    batch = {**make_batch(trainable.tokenizer), **flowing_clips(rows=4, side=SIDE_PX)}
+    objective = VaeObjective(trainable.vae, config, make_prediction(trainable, config))
+    losses = objective(batch, generator(3))
+    ((made, photos),) = seen
+
+    predict = make_prediction(trainable, config)
+    drawn = generator(3)
+    clips = as_clips(batch["pixels"])
+    posterior = trainable.vae.encode(clips).latent_dist
+    latents = posterior.mean + posterior.std * torch.randn(posterior.mean.shape, generator=drawn)
+    latents, requested = predict(latents.detach(), batch, drawn, WHOLE)
+    assert 0 < requested.sum() < 4
+    decoded = trainable.vae.decode(latents).sample
+    # Half of the pixels have an original; the mean is over all, so that parts of a step add up.
+    error = (decoded - clips).abs().mean((1, 2, 3, 4))
+    torch.testing.assert_close(losses["pixel"], (error * ~requested).mean())
+    for name in ("edge", "texture", "change", "warping"):
+        assert losses[name] > 0
+    # The critic has every photo, and what follows in a requested clip is found by its own flow.
+    photos, made = (each.view(4, -1, 6, SIDE_PX, SIDE_PX) for each in (photos, made))
+    for row in range(4):
+        frame = [torch.equal(photos[row, 0, :3], clips[row, :, frame]) for frame in range(9)].index(True)
+        torch.testing.assert_close(made[row, 0, :3], decoded[row, :, frame], rtol=1e-4, atol=1e-5)
+        flow = batch["flow"][row, frame]
+        if requested[row]:
+            pixels = ((decoded[row].detach().clamp(-1, 1) + 1) * 127.5).round().byte().permute(1, 2, 3, 0).numpy()
+            flow = torch.from_numpy(dense_flow(grey_frames(pixels))[frame])
+        following, inside = brought_back(decoded[row, :, frame + 1][None], flow[None])
+        torch.testing.assert_close(made[row, 0, 3:][:, inside[0]], following[0][:, inside[0]], rtol=1e-3, atol=1e-4)
+
+
+def test_without_a_critic_nothing_could_judge_a_request():
+    with pytest.raises(ConfigError, match="critic_weight must be positive with a requested_share"):
+        decoder_config(requested_share=0.2)
 
 
 def test_batches_hold_the_same_pictures_and_what_a_denoiser_takes(manifest, examples, trainable, captions):

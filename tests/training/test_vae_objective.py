@@ -174,15 +174,16 @@ def test_batches_follow_from_seed_step_and_row(manifest, examples):
 
 
 def test_the_flow_of_clips_is_measured_where_a_term_asks_for_it(manifest, examples):
-    def source(weight):
-        return portrait_batches([manifest], examples, vae_config(warping_weight=weight), num_frames=9, size_px=48)
+    def source(**weights):
+        return portrait_batches([manifest], examples, vae_config(**weights), num_frames=9, size_px=48)
 
     for step in range(4):
-        batch = source(1.0)(step)
-        assert "flow" not in source(0.0)(step)
-        assert torch.equal(batch["pixels"], source(0.0)(step)["pixels"])
+        batch = source(warping_weight=1.0)(step)
+        assert "flow" not in source()(step)
+        assert torch.equal(batch["pixels"], source()(step)["pixels"])
         expected = [dense_flow(grey_frames(clip.numpy())) for clip in batch["pixels"]]
         np.testing.assert_array_equal(batch["flow"], np.stack(expected))
+        assert torch.equal(source(critic_weight=1.0)(step)["flow"], batch["flow"])
 
 
 def test_a_share_of_the_pictures_has_falling_particles(manifest, examples, monkeypatch):
