@@ -2,8 +2,10 @@
 
 from __future__ import annotations
 
+import os
 import threading
 from collections.abc import Callable, Iterable
+from concurrent.futures import ThreadPoolExecutor
 from itertools import islice
 from typing import Any
 
@@ -36,6 +38,9 @@ MEAN_FACE = np.array(
 
 EMBED_BATCH = 32
 """Chips that the recogniser gets at once: 17 together take half of their time one by one."""
+
+SEARCH_THREADS = min(4, os.cpu_count() or 1)
+"""Frames that are searched at the same time."""
 
 EmbedChips = Callable[[list[UInt8Array]], Float32Array]
 
@@ -99,13 +104,14 @@ class DlibFaceAnalyzer(FaceAnalyzer):
         return embedding
 
     def embed_frames(self, frames: Iterable[UInt8Array]) -> tuple[Float32Array | None, ...]:
-        """See ``FaceAnalyzer.embed_frames``; the recogniser gets the chips of many frames at once."""
+        """See ``FaceAnalyzer.embed_frames``; frames are searched side by side, and many chips embedded at once."""
         remaining = iter(frames)
         embeddings: list[Float32Array | None] = []
-        while chips := [self._largest_chip(frame) for frame in islice(remaining, EMBED_BATCH)]:
-            seen = [chip for chip in chips if chip is not None]
-            made = iter(self._embed_chips(seen) if seen else ())
-            embeddings.extend(None if chip is None else next(made) for chip in chips)
+        with ThreadPoolExecutor(SEARCH_THREADS, "face-search") as pool:
+            while chips := list(pool.map(self._largest_chip, islice(remaining, EMBED_BATCH))):
+                seen = [chip for chip in chips if chip is not None]
+                made = iter(self._embed_chips(seen) if seen else ())
+                embeddings.extend(None if chip is None else next(made) for chip in chips)
         return tuple(embeddings)
 
     def embed_aligned(self, crops: UInt8Array) -> Float32Array:

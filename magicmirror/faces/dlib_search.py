@@ -12,6 +12,8 @@ from __future__ import annotations
 
 import importlib.util
 import threading
+from collections.abc import Iterator
+from contextlib import contextmanager
 from pathlib import Path
 from typing import Any
 
@@ -55,9 +57,10 @@ class DlibFaceSearch:
 
     def __init__(self, upsample: int = 2) -> None:
         self.upsample = upsample
-        # dlib's objects keep scratch buffers, so two threads must never be inside one at a time.
+        # dlib's objects keep scratch buffers, so two threads must never be inside one at a time. The fast search is lent
+        # one to each thread, as dlib lets other threads run while it works; the rest is shared.
         self._lock = threading.Lock()
-        self._upright_detector: Any = None
+        self._idle_detectors: list[Any] = []
         self._predictor: Any = None
         self._any_pose_detector: Any = None
 
@@ -125,16 +128,30 @@ class DlibFaceSearch:
         """Search one scaled copy with the HOG detector."""
         scaled, ratio = _scaled(image, scale)
         predictor = self._load_predictor()
+        with self._lent_detector() as detector:
+            boxes, scores, _ = detector.run(scaled, 0, minimum)
         with self._lock:
-            boxes, scores, _ = self._upright_detector.run(scaled, 0, minimum)
             return [_found(box, predictor(scaled, box), score, ratio) for box, score in zip(boxes, scores, strict=True)]
+
+    @contextmanager
+    def _lent_detector(self) -> Iterator[Any]:
+        """A HOG detector that nobody else is in; made where all are lent."""
+        import dlib
+
+        with self._lock:
+            detector = self._idle_detectors.pop() if self._idle_detectors else None
+        detector = detector or dlib.get_frontal_face_detector()
+        try:
+            yield detector
+        finally:
+            with self._lock:
+                self._idle_detectors.append(detector)
 
     def _load_predictor(self) -> Any:
         with self._lock:
             if self._predictor is None:
                 import dlib
 
-                self._upright_detector = dlib.get_frontal_face_detector()
                 self._predictor = dlib.shape_predictor(str(weights_path(LANDMARK_FILE)))
             return self._predictor
 

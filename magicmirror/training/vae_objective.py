@@ -176,7 +176,9 @@ def _pairs(clips: Tensor, flow: Tensor, frames: Tensor) -> Tensor:
 def _own_flow(clips: Tensor, flow: Tensor, rows: Tensor) -> Tensor:
     """The flow (B, F - 1, H, W, 2) with that of the clips (B, 3, F, H, W) themselves in some rows."""
     flow = flow.clone()
-    pixels = ((clips[rows.to(clips.device)].clamp(-1, 1) + 1) * 127.5).round().byte().permute(0, 2, 3, 4, 1).cpu().numpy()
+    pixels = (
+        ((clips[rows.to(clips.device)].clamp(-1, 1) + 1) * 127.5).round().byte().permute(0, 2, 3, 4, 1).cpu().numpy()
+    )
     for row, frames in zip(rows.nonzero().flatten().tolist(), pixels, strict=True):
         flow[row] = torch.from_numpy(dense_flow(grey_frames(frames)))
     return flow

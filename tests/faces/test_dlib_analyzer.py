@@ -5,6 +5,7 @@ from __future__ import annotations
 import importlib.util
 import subprocess
 import sys
+import threading
 from concurrent.futures import ThreadPoolExecutor
 
 import cv2
@@ -15,7 +16,7 @@ import pytest
 from magicmirror.errors import ConfigError, SeveralFaces, WeightsError
 from magicmirror.faces.analyzer import photo_sha256
 from magicmirror.faces.dlib_analyzer import DlibFaceAnalyzer, face_chip, template_landmarks_px
-from magicmirror.faces.dlib_search import weights_path
+from magicmirror.faces.dlib_search import DlibFaceSearch, weights_path
 from magicmirror.faces.selection import choose_face
 from magicmirror.media import load_image
 from tests.pictures import STORED, turned_file
@@ -130,6 +131,31 @@ def test_threads_share_one_analyzer(examples) -> None:
         (alone,) = analyzer.analyze(photo)
         np.testing.assert_array_equal(found.embedding, alone.embedding)
         np.testing.assert_array_equal(found.landmarks, alone.landmarks)
+
+
+def test_threads_search_at_the_same_time_and_never_with_one_detector(examples, monkeypatch) -> None:
+    made, make, meeting = [], dlib.get_frontal_face_detector, threading.Barrier(2)
+
+    class Watched:
+        def __init__(self) -> None:
+            made.append(self)
+            self.detector, self.alone = make(), threading.Lock()
+
+        def run(self, *arguments):
+            assert self.alone.acquire(blocking=False)
+            try:
+                meeting.wait(timeout=30)  # passes once both threads are inside
+                return self.detector.run(*arguments)
+            finally:
+                self.alone.release()
+
+    monkeypatch.setattr(dlib, "get_frontal_face_detector", Watched)
+    search, photo = DlibFaceSearch(), load_image(examples / "woman_1.jpg")
+    for _ in range(3):
+        with ThreadPoolExecutor(2) as pool:
+            (first,), (second,) = pool.map(lambda _: search.find(photo, thorough=False), range(2))
+        assert first.box == second.box
+    assert len(made) == 2
 
 
 def test_arguments_out_of_range_are_refused() -> None:
