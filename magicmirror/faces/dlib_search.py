@@ -57,8 +57,8 @@ class DlibFaceSearch:
 
     def __init__(self, upsample: int = 2) -> None:
         self.upsample = upsample
-        # dlib's objects keep scratch buffers, so two threads must never be inside one at a time. The fast search is lent
-        # one to each thread, as dlib lets other threads run while it works; the rest is shared.
+        # dlib's objects keep scratch buffers, so two threads must never be inside one at a time. Of the fast detector
+        # each thread is lent its own, as dlib lets other threads run while it works; the rest is shared.
         self._lock = threading.Lock()
         self._idle_detectors: list[Any] = []
         self._predictor: Any = None

@@ -9,9 +9,9 @@ score has no meaning of its own, and the critic need not agree with itself about
 the critic's slope would grow, and the decoder's gradient with it, so its change under a little noise is punished, on
 photos and pictures alike (approximated R1 and R2, arXiv 2501.08316); unlike spectral norms that keeps no state.
 
-Of a clip it sees two frames, the second brought to the places of the first along the flow (as in arXiv 1811.09393): what
-one frame alone shows as sharp may be drawn anew in every frame. A penalty on what is left along the flow asks for that
-too, but a blur pays the least of it.
+Of a clip it sees two frames, the second brought to the places of the first along the flow (as in arXiv 1811.09393):
+what is sharp in one frame may be drawn anew in every frame. A penalty on what is left along the flow asks for that too,
+but a blur pays the least of it.
 """
 
 from __future__ import annotations
@@ -25,7 +25,7 @@ CHANNELS = (32, 64, 128)
 NOISE = 0.02
 """Deviation of the noise under which a score should stay, in units of [-1, 1]; less than hair has."""
 FOLLOWING_NOISE = 0.3
-"""How far the noise of a following frame differs from the first one's, as a share of it: a flicker is weaker than hair."""
+"""How far the noise of a following frame is from the first one's, as a share of it: flicker is weaker than hair."""
 PENALTY = 250.0
 BLUR_PX = 9
 """Side of the window whose mean is taken off: a critic that sees light and colour pulls them back and forth."""

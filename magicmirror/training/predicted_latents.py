@@ -4,8 +4,8 @@ A decoder that only ever saw latents of real pictures answers the small errors o
 contrasts. Here real latents get noise of a random strength, and the denoiser predicts the clean ones from it, with the
 caption, the reference and the guidance of a request.
 
-Some samples are a request from beginning to end: pure noise, and both of the preview's steps. Nothing of the picture is in
-them, so it does not say what they are to look like, but a critic can.
+Some samples are a request from beginning to end: pure noise, and both of the preview's steps. Nothing of the picture is
+in them, so it does not say what they are to look like, but a critic can.
 """
 
 from __future__ import annotations

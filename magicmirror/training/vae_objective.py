@@ -89,54 +89,62 @@ class VaeObjective(nn.Module):
             where they are on, ``change``, ``warping``, ``perceptual``, ``anchor``, ``fooled`` and ``told``
             (``critic_losses``).
         """
-        clips = as_clips(batch["pixels"])
+        photos = as_clips(batch["pixels"])
         with torch.set_grad_enabled(self.config.train_encoder and torch.is_grad_enabled()):
-            posterior = self.vae.encode(clips).latent_dist
+            posterior = self.vae.encode(photos).latent_dist
         mean, std = posterior.mean.float(), posterior.std.float()
         total = part.of_all(mean)
         noise = torch.randn((total, *mean.shape[1:]), generator=generator)[part.rows(total)]
-        latents = mean + std * noise.to(mean.device)
-        requested = torch.zeros(len(clips), dtype=torch.bool)
+        latents, requested = mean + std * noise.to(mean.device), torch.zeros(len(photos), dtype=torch.bool)
         if self._predict is not None:
             latents, requested = self._predict(latents, batch, generator, part)
-        decoded = self.vae.decode(latents.to(clips.dtype)).sample.float()
+        decoded = self.vae.decode(latents.to(photos.dtype)).sample.float()
+        # No term but the critic's has anything to ask of what was requested.
+        clips = torch.where(requested.to(photos.device)[:, None, None, None, None], decoded.detach(), photos)
 
-        photos = clips
-        if bool(requested.any()):
-            # No term but the critic's has anything to ask of these.
-            clips = torch.where(requested.to(clips.device)[:, None, None, None, None], decoded.detach(), clips)
-        pixel = (decoded - clips).abs().mean()
-        edge = edge_error(decoded, clips)
-        divergence = 0.5 * (mean.square() + std.square() - 2 * std.log() - 1).mean()
-        texture = texture_error(decoded, clips)
-        loss = pixel + self.config.edge_weight * edge + self.config.kl_weight * divergence
-        loss = loss + self.config.texture_weight * texture
-        terms = {"pixel": pixel, "edge": edge, "divergence": divergence, "texture": texture}
+        terms = {
+            "pixel": (decoded - clips).abs().mean(),
+            "edge": edge_error(decoded, clips),
+            "divergence": 0.5 * (mean.square() + std.square() - 2 * std.log() - 1).mean(),
+            "texture": texture_error(decoded, clips),
+        }
         if self.config.moving_weight > 0:
             terms["change"] = change_error(decoded, clips)
-            loss = loss + self.config.moving_weight * terms["change"]
         if self.config.warping_weight > 0:
             terms["warping"] = warping_error(decoded, clips, batch["flow"].to(clips.device))
-            loss = loss + self.config.warping_weight * terms["warping"]
         for first_vae in self._first:
             with torch.no_grad():
                 first = first_vae.encode(photos.to(first_vae.dtype)).latent_dist.mean.float()
             # In the denoiser's units.
             terms["anchor"] = (mean - first).square().mean() * self.vae.config.scaling_factor**2
-            loss = loss + self.config.anchor_weight * terms["anchor"]
         if self._distance is not None:
             frames = torch.randint(clips.size(2), (total,), generator=generator)[part.rows(total)]
             rows = torch.arange(len(frames))
             terms["perceptual"] = self._distance(decoded[rows, :, frames], clips[rows, :, frames])
-            loss = loss + self.config.perceptual_loss * terms["perceptual"]
         if self.critic is not None:
-            flows = (batch["flow"].to(clips.device),) * 2
-            if bool(requested.any()):
-                flows = _own_flow(decoded, flows[0], requested), flows[1]
+            flow = batch["flow"].to(clips.device)
+            flows = _own_flow(decoded, flow, requested), flow
             judged = self._judge(self.critic, (decoded, photos), flows, total, generator, part)
             terms["fooled"], terms["told"] = judged
-            loss = loss + self.config.critic_weight * terms["fooled"] + terms["told"]
+        weights = self._weights()
+        loss = torch.stack([weights[name] * term for name, term in terms.items()]).sum()
         return {"loss": loss, **{name: value.detach() for name, value in terms.items()}}
+
+    def _weights(self) -> dict[str, float]:
+        """Of the terms."""
+        config = self.config
+        return {
+            "pixel": 1.0,
+            "edge": config.edge_weight,
+            "divergence": config.kl_weight,
+            "texture": config.texture_weight,
+            "change": config.moving_weight,
+            "warping": config.warping_weight,
+            "anchor": config.anchor_weight,
+            "perceptual": config.perceptual_loss,
+            "fooled": config.critic_weight,
+            "told": 1.0,
+        }
 
     def _judge(
         self,
