@@ -12,27 +12,12 @@ import numpy as np
 
 from magicmirror.types import Float32Array
 
-TOP_SHARE = 0.05
 THRESHOLD_PX = 6.0
 THRESHOLD_SIDE_PX = 256
 VBENCH_FPS = 8
 PAIRS_IN_16 = 4
 STILL_PX = 0.1
 """Motion below this is noise of the estimate and must not count as unsteady."""
-
-
-def top_flow(flow: Float32Array) -> Float32Array:
-    """Return VBench's motion score of each pair of frames: the mean length of the largest 5 % of the flow.
-
-    Args:
-        flow: (F - 1, H, W, 2) in px.
-
-    Returns:
-        (F - 1,) in px.
-    """
-    lengths = np.sort(np.linalg.norm(flow, axis=-1).reshape(len(flow), -1), axis=1)
-    count = max(1, int(lengths.shape[1] * TOP_SHARE))
-    return np.asarray(lengths[:, -count:].mean(axis=1), dtype=np.float32)
 
 
 def is_dynamic(scores: Float32Array, side_px: int) -> bool:

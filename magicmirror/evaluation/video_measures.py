@@ -14,7 +14,7 @@ from magicmirror.evaluation.face_motion import fm_inter, fm_ref
 from magicmirror.evaluation.face_track import FaceTrack, track_faces
 from magicmirror.evaluation.identity_similarity import group_similarity
 from magicmirror.evaluation.obedience import MOTION_LIMITS, STYLE_LIMITS, judge, motion_effects
-from magicmirror.evaluation.optical_flow import flow_smoothness, is_dynamic, top_flow, vbench_step
+from magicmirror.evaluation.optical_flow import flow_smoothness, is_dynamic, vbench_step
 from magicmirror.evaluation.picture_quality import flicker, sharpness
 from magicmirror.evaluation.style_effects import measure_look, measure_particles, reference_look, style_effects
 from magicmirror.evaluation.text_score import TextScore
@@ -22,7 +22,7 @@ from magicmirror.faces.alignment import head_transform, transform_points
 from magicmirror.faces.analyzer import FaceAnalyzer
 from magicmirror.faces.similarity import cosine_similarity, likeness_decay, person_distance, same_person_limit
 from magicmirror.media import read_video
-from magicmirror.media.optical_flow import dense_flow, grey_frames
+from magicmirror.media.optical_flow import dense_flow, grey_frames, top_flow
 from magicmirror.types import FaceReference, Float32Array, UInt8Array
 
 FACE_FRAMES = 17

@@ -3,8 +3,8 @@ import numpy as np
 import pytest
 
 from magicmirror.errors import ConfigError
-from magicmirror.evaluation.optical_flow import flow_smoothness, follow, is_dynamic, top_flow, vbench_step
-from magicmirror.media.optical_flow import dense_flow, grey_frames
+from magicmirror.evaluation.optical_flow import flow_smoothness, follow, is_dynamic, vbench_step
+from magicmirror.media.optical_flow import dense_flow, grey_frames, top_flow
 
 
 @pytest.fixture(scope="module")
