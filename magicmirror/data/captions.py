@@ -43,7 +43,7 @@ PACED = frozenset(
 MOTION_WEIGHTS: dict[str, float] = dict.fromkeys(MOTIONS, 1.0) | {
     "nod": 2.5,
     "shake": 2.0,
-    "look_down": 2.0,
+    "look_down": 4.0,
     "blink": 2.5,
     "smile": 3.0,
     "open_mouth": 1.5,

@@ -199,8 +199,6 @@ class TrainingConfig:
         self._check("high_noise_from", 0 <= self.high_noise_from < 1000, "lie in [0, 1000)")
         self._check("predicted_from", 0 <= self.predicted_from < 1000, "lie in [0, 1000)")
         self._check("predicted_below", self.predicted_from < self.predicted_below <= 1000, "lie above predicted_from")
-        if self.requested_share > 0:
-            self._check("critic_weight", self.critic_weight > 0, "be positive with a requested_share")
         self._check("guidance_scale", 1 <= self.guidance_scale < float("inf"), "be at least 1")
         self._check("identity_loss_below", 0 <= self.identity_loss_below <= 1000, "lie in [0, 1000]")
         self._check("branches", self.branches in ("both", "identity", "face"), "be 'both', 'identity' or 'face'")

@@ -13,6 +13,7 @@ from __future__ import annotations
 import torch
 from torch import Tensor
 
+from magicmirror.errors import ConfigError
 from magicmirror.training.config import TrainingConfig
 from magicmirror.training.draws import Dropout
 from magicmirror.training.objective import IdentityVideoObjective
@@ -30,9 +31,16 @@ class PredictedLatents:
         scaling_factor: Of the VAE: what its latents are multiplied with for the denoiser.
         config: Of the run; ``predicted_from``, ``predicted_below``, ``predicted_share``, ``requested_share`` and
             ``guidance_scale`` apply.
+
+    Raises:
+        ConfigError: When there are to be requests and no critic that could judge them.
     """
 
     def __init__(self, denoiser: IdentityVideoObjective, scaling_factor: float, config: TrainingConfig) -> None:
+        if config.requested_share > 0 and config.critic_weight == 0:
+            raise ConfigError(
+                f"A requested_share of {config.requested_share} needs a critic.", "Give it a critic_weight above 0."
+            )
         self.denoiser = denoiser
         self.scaling_factor = scaling_factor
         self.config = config

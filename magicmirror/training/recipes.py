@@ -122,6 +122,7 @@ def predicted_decoder() -> Recipe:
         critic_weight=0.2,
         perceptual_loss=0.35,
         predicted_share=0.5,
+        requested_share=0.3,
         guidance_scale=1.1,
     )
     return Recipe(

@@ -23,6 +23,7 @@ OTHER = {
     "strata_balance": 0.2,
     "high_noise_share": 0.2,
     "predicted_share": 0.2,
+    "requested_share": 0.2,
 }
 
 

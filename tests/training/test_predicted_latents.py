@@ -175,9 +175,9 @@ def test_the_critic_alone_judges_a_request(trainable, monkeypatch):
         torch.testing.assert_close(made[row, 0, 3:][:, inside[0]], following[0][:, inside[0]], rtol=1e-3, atol=1e-4)
 
 
-def test_without_a_critic_nothing_could_judge_a_request():
-    with pytest.raises(ConfigError, match="critic_weight must be positive with a requested_share"):
-        decoder_config(requested_share=0.2)
+def test_without_a_critic_nothing_could_judge_a_request(trainable):
+    with pytest.raises(ConfigError, match=r"A requested_share of 0\.2 needs a critic"):
+        make_prediction(trainable, decoder_config(requested_share=0.2))
 
 
 def test_batches_hold_the_same_pictures_and_what_a_denoiser_takes(manifest, examples, trainable, captions):
