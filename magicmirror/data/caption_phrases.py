@@ -27,6 +27,9 @@ ACTIONS: dict[str, tuple[tuple[str, str], ...]] = {
     "still": (
         ("stays still", "staying still"),
         ("keeps still and breathes calmly", "keeping still and breathing calmly"),
+        ("looks at the camera", "looking at the camera"),
+        ("looks straight at the camera", "looking straight at the camera"),
+        ("faces the camera", "facing the camera"),
         ("looks into the camera without moving", "looking into the camera without moving"),
         ("holds a steady pose", "holding a steady pose"),
         ("barely moves", "barely moving"),
