@@ -39,7 +39,7 @@ TELLING = {
     "talk": "talk|speak|tell|say|chat|interview|explain|recit|answer",
     "zoom_in": "zooms in|closer|pushes in|towards|approaches|tightens|dollies in|closes in|fills|magnifies",
     "zoom_out": "zooms out|back|widens|away|wider|dollies out|retreats|opens up|shrinks",
-    "still": "still|without moving|steady|barely|motionless|quietly|calmly|straight|look\w+ at the camera|fac\w+ the camera",
+    "still": r"still|without moving|steady|barely|motionless|quietly|calmly|straight|(look|fac)\w+ (at )?the camera",
 }
 
 
