@@ -16,6 +16,18 @@ MAY_CHANGE = frozenset(
 """Settings that may differ when a run goes on; every other one changes what comes out."""
 
 
+COUNTS = (
+    "max_steps",
+    "image_batch",
+    "clip_batch",
+    "falling_copies",
+    "checkpoint_steps",
+    "keep_checkpoints",
+    "log_steps",
+)
+"""Settings of which there is at least one."""
+
+
 @dataclass(frozen=True)
 class TrainingConfig:
     """Settings of one run of the trainer.
@@ -145,15 +157,7 @@ class TrainingConfig:
 
     def __post_init__(self) -> None:
         """Refuse values that cannot work."""
-        for name in (
-            "max_steps",
-            "image_batch",
-            "clip_batch",
-            "falling_copies",
-            "checkpoint_steps",
-            "keep_checkpoints",
-            "log_steps",
-        ):
+        for name in COUNTS:
             self._check(name, getattr(self, name) >= 1, "be at least 1")
         for name in ("learning_rate", "grad_clip"):
             self._check(name, 0 < getattr(self, name) < float("inf"), "be positive")

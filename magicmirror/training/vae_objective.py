@@ -102,16 +102,8 @@ class VaeObjective(nn.Module):
         # No term but the critic's has anything to ask of what was requested.
         clips = torch.where(requested.to(photos.device)[:, None, None, None, None], decoded.detach(), photos)
 
-        terms = {
-            "pixel": (decoded - clips).abs().mean(),
-            "edge": edge_error(decoded, clips),
-            "divergence": 0.5 * (mean.square() + std.square() - 2 * std.log() - 1).mean(),
-            "texture": texture_error(decoded, clips),
-        }
-        if self.config.moving_weight > 0:
-            terms["change"] = change_error(decoded, clips)
-        if self.config.warping_weight > 0:
-            terms["warping"] = warping_error(decoded, clips, batch["flow"].to(clips.device))
+        terms = self._differences(decoded, clips, batch)
+        terms["divergence"] = 0.5 * (mean.square() + std.square() - 2 * std.log() - 1).mean()
         for first_vae in self._first:
             with torch.no_grad():
                 first = first_vae.encode(photos.to(first_vae.dtype)).latent_dist.mean.float()
@@ -129,6 +121,19 @@ class VaeObjective(nn.Module):
         weights = self._weights()
         loss = torch.stack([weights[name] * term for name, term in terms.items()]).sum()
         return {"loss": loss, **{name: value.detach() for name, value in terms.items()}}
+
+    def _differences(self, decoded: Tensor, clips: Tensor, batch: Batch) -> dict[str, Tensor]:
+        """The terms that compare clips (B, 3, F, H, W) pixel by pixel or place by place."""
+        terms = {
+            "pixel": (decoded - clips).abs().mean(),
+            "edge": edge_error(decoded, clips),
+            "texture": texture_error(decoded, clips),
+        }
+        if self.config.moving_weight > 0:
+            terms["change"] = change_error(decoded, clips)
+        if self.config.warping_weight > 0:
+            terms["warping"] = warping_error(decoded, clips, batch["flow"].to(clips.device))
+        return terms
 
     def _weights(self) -> dict[str, float]:
         """Of the terms."""
