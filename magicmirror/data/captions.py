@@ -51,7 +51,7 @@ MOTION_WEIGHTS: dict[str, float] = dict.fromkeys(MOTIONS, 1.0) | {
     "still": 4.0,
 }
 """Small motions are the hardest to learn, and the face's own are the smallest. Keeping still is what a prompt without a
-motion asks for; where it was rare, people who were to look at the camera opened their mouths."""
+motion asks for; where it was rare, and never told as "looks at the camera", mouths opened at these words."""
 
 STYLE_WEIGHTS: dict[str, float] = dict.fromkeys(STYLES, 1.0) | {"none": 0.0, "snow": 2.5, "rain": 2.5}
 """Of a clip that has a style; what moves is the hardest to learn."""

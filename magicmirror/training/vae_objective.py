@@ -189,14 +189,16 @@ def _pairs(clips: Tensor, flow: Tensor, frames: Tensor) -> Tensor:
 def _own_flow(clips: Tensor, flow: Tensor, rows: Tensor) -> Tensor:
     """The flow (B, F - 1, H, W, 2) with that of the clips (B, 3, F, H, W) themselves in some rows."""
     flow = flow.clone()
-    pixels = (
-        ((clips[rows.to(clips.device)].clamp(-1, 1) + 1) * 127.5).round().byte().permute(0, 2, 3, 4, 1).cpu().numpy()
-    )
-    for row, frames in zip(rows.nonzero().flatten().tolist(), pixels, strict=True):
-        flow[row] = torch.from_numpy(dense_flow(grey_frames(frames)))
+    for row in rows.nonzero().flatten().tolist():
+        flow[row] = torch.from_numpy(dense_flow(grey_frames(as_pixels(clips[row : row + 1])[0].cpu().numpy())))
     return flow
 
 
 def as_clips(pixels: Tensor) -> Tensor:
     """Turn (B, F, H, W, 3) uint8 into what the VAE takes: (B, 3, F, H, W) float32 in [-1, 1]."""
     return pixels.permute(0, 4, 1, 2, 3).float() / 127.5 - 1
+
+
+def as_pixels(clips: Tensor) -> Tensor:
+    """Turn (B, 3, F, H, W) in about [-1, 1] into (B, F, H, W, 3) uint8: the way back of ``as_clips``."""
+    return ((clips.clamp(-1, 1) + 1) * 127.5).round().to(torch.uint8).permute(0, 2, 3, 4, 1)

@@ -26,7 +26,7 @@ from magicmirror.pipeline.profiles import find_profile
 from magicmirror.training.batches import wanted_kinds
 from magicmirror.training.config import TrainingConfig
 from magicmirror.training.parts import Batch, BatchSource, take
-from magicmirror.training.vae_objective import as_clips
+from magicmirror.training.vae_objective import as_clips, as_pixels
 from magicmirror.types import FaceBox, FaceReference, GeneratedVideo, UInt8Array
 
 logger = logging.getLogger(__name__)
@@ -123,8 +123,7 @@ class VaeValidation:
         """Reconstruct and write; a row is the original's frames, then the reconstruction's."""
         with modes_kept([self.vae]):
             mean = self.vae.encode(as_clips(self.pixels.to(self.vae.device)).to(self.vae.dtype)).latent_dist.mean
-            decoded = self.vae.decode(mean).sample.float().permute(0, 2, 3, 4, 1)
-        made = ((decoded.clamp(-1, 1) + 1) * 127.5).round().to("cpu", torch.uint8).numpy()
+            made = as_pixels(self.vae.decode(mean).sample.float()).cpu().numpy()
         rows = [
             np.concatenate([*_shown(before), *_shown(after)], axis=1)
             for before, after in zip(self.pixels.numpy(), made, strict=True)

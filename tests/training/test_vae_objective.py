@@ -16,7 +16,7 @@ from magicmirror.training.portrait_clips import portrait_batches
 from magicmirror.training.recipes import Recipe
 from magicmirror.training.reconstruction import change_error, edge_error, texture_error, warping_error
 from magicmirror.training.run import train
-from magicmirror.training.vae_objective import VaeObjective, as_clips
+from magicmirror.training.vae_objective import VaeObjective, as_clips, as_pixels
 from tests.tiny_training import build_trainable, generator, make_config, moving_clips
 
 
@@ -45,6 +45,12 @@ def test_terms_are_those_of_the_docstring(trainable):
     total = losses["pixel"] + 0.3 * losses["edge"] + 0.02 * losses["divergence"] + 0.1 * losses["texture"]
     total += 0.4 * losses["change"] + 0.5 * losses["warping"]
     torch.testing.assert_close(losses["loss"], total)
+
+
+def test_pixels_come_back_from_clips_and_what_is_too_bright_is_cut_off():
+    pixels = torch.arange(256).to(torch.uint8).view(2, 2, 8, 8, 1).repeat(1, 1, 1, 1, 3)
+    assert torch.equal(as_pixels(as_clips(pixels)), pixels)
+    assert torch.equal(as_pixels(3 * as_clips(pixels))[pixels > 200], pixels[pixels > 200] * 0 + 255)
 
 
 def test_the_perceptual_term_compares_one_frame_of_each_sample_with_its_own_original(trainable):
