@@ -5,7 +5,9 @@
 
 Every row runs in a process of its own. On a GPU the peak is that of torch's allocator (``max_memory_allocated``) from
 the first network to the last frame; on a CPU it is the resident set, of which *libraries* is the part before anything
-is loaded. The number of steps does not change the peak, so two are run.
+is loaded. The number of steps does not change the peak, so two are run. ``--at-once`` runs several rows side by side
+where device and main memory have room for them (24 GiB of either a row): their peaks are their own, their seconds are
+not.
 """
 
 from __future__ import annotations
@@ -17,6 +19,7 @@ import subprocess
 import sys
 import time
 from collections.abc import Sequence
+from concurrent.futures import ThreadPoolExecutor
 from dataclasses import replace
 from typing import Any
 
@@ -25,11 +28,11 @@ import record
 CPU_ROWS = (("resident", "none", "whole"), ("resident", "none", "tiled"))
 GPU_ROWS = (
     ("resident", "none", "tiled"),
-    ("resident", "none", "whole"),
-    ("resident", "int8", "tiled"),
-    ("model", "none", "tiled"),
     ("model", "int8", "tiled"),
+    ("model", "none", "tiled"),
     ("group", "none", "tiled"),
+    ("resident", "int8", "tiled"),
+    ("resident", "none", "whole"),
     ("sequential", "none", "tiled"),
 )
 GIB = 2**30
@@ -125,13 +128,17 @@ def measure(profile_name: str, policy: str, quantisation: str, decode: str) -> d
     return {"peak_gib": peak / GIB, "libraries_gib": 0.0 if on_gpu else libraries / GIB, "seconds": seconds}
 
 
-def in_own_process(arguments: Sequence[str]) -> dict[str, Any]:
+def in_own_process(profile: str, row: Sequence[str]) -> dict[str, Any]:
     """Run one row in a new process; a row that fails tells why and does not stop the others."""
-    done = subprocess.run([sys.executable, __file__, "--row", *arguments], capture_output=True, text=True, check=False)
+    command = [sys.executable, __file__, "--row", profile, *row]
+    done = subprocess.run(command, capture_output=True, text=True, check=False)
+    result: dict[str, Any] = dict(zip(("policy", "weights", "decode"), row, strict=True))
     if done.returncode:
-        return {"failed": (done.stderr.strip().splitlines() or ["no message"])[-1]}
-    row: dict[str, Any] = json.loads(done.stdout.strip().splitlines()[-1])
-    return row
+        result["failed"] = (done.stderr.strip().splitlines() or ["no message"])[-1]
+    else:
+        result |= json.loads(done.stdout.strip().splitlines()[-1])
+    print(json.dumps(result), flush=True)
+    return result
 
 
 def main() -> None:
@@ -139,6 +146,7 @@ def main() -> None:
     parser = record.parser(__doc__)
     parser.add_argument("--full", action="store_true", help="published sizes on a GPU")
     parser.add_argument("--profile", default="cogvideox-5b", help="with --full")
+    parser.add_argument("--at-once", type=int, default=1, metavar="N", help="rows that run side by side")
     parser.add_argument("--row", nargs=4, help=argparse.SUPPRESS)
     args = parser.parse_args()
     if args.row:
@@ -150,15 +158,12 @@ def main() -> None:
         if not torch.cuda.is_available():
             parser.error("--full needs a CUDA device")
     profile, rows = (args.profile, GPU_ROWS) if args.full else ("preview", CPU_ROWS)
-    results = []
-    for row in rows:
-        results.append(
-            {**dict(zip(("policy", "weights", "decode"), row, strict=True)), **in_own_process([profile, *row])}
-        )
+    with ThreadPoolExecutor(args.at_once) as pool:
+        results = list(pool.map(lambda row: in_own_process(profile, row), rows))
     header = ["policy", "weights", "decode", "peak_gib", "libraries_gib", "seconds", "failed"]
     print(f"{profile}, one request\n")
     print(record.table(header, [[result.get(name, "") for name in header] for result in results]))
-    record.finish("memory", {"profile": profile, "steps": 2}, results, args.json)
+    record.finish("memory", {"profile": profile, "steps": 2, "at_once": args.at_once}, results, args.json)
 
 
 if __name__ == "__main__":

@@ -254,7 +254,11 @@ class MagicMirrorTransformer3DModel(CogVideoXTransformer3DModel):  # type: ignor
         """
         if identity_scale == 0:
             return None
-        with onloaded(self):
+        with onloaded(self) as device:
+            if device is not None:
+                identity_tokens, face_tokens, timesteps = (
+                    x.to(device) for x in (identity_tokens, face_tokens, timesteps)
+                )
             return self._identity_constants(identity_tokens, face_tokens, timesteps, identity_scale, timestep_cond, ofs)
 
     def _identity_constants(

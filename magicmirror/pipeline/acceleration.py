@@ -105,9 +105,31 @@ def step_cache(transformer: Any, cache: StepCache | None, num_inference_steps: i
         return
     transformer.enable_cache(_cache_config(cache, num_inference_steps))
     try:
-        yield
+        with _compiled_within(transformer.transformer_blocks):
+            yield
     finally:
         transformer.disable_cache()
+
+
+@contextmanager
+def _compiled_within(blocks: Any) -> Iterator[None]:
+    """Have compiled blocks compiled within the cache's hooks, not around them.
+
+    What a hook decides is Python that cannot be compiled: around it, the mag cache's blocks would run uncompiled, and
+    every block of the first-block cache would need a graph of its own.
+    """
+    changed: list[tuple[Any, Any, Any, Any]] = []
+    for block in blocks:
+        hooked = block._diffusers_hook._fn_refs[:1]  # the first one registered is the innermost
+        if block._compiled_call_impl is not None and hooked and hooked[0].original_forward is not None:
+            changed.append((block, block._compiled_call_impl, hooked[0], hooked[0].original_forward))
+    for block, _, function, forward in changed:
+        block._compiled_call_impl, function.original_forward = None, torch.compile(forward)
+    try:
+        yield
+    finally:
+        for block, compiled, function, forward in changed:
+            block._compiled_call_impl, function.original_forward = compiled, forward
 
 
 def _cache_config(cache: StepCache, num_inference_steps: int) -> FirstBlockCacheConfig | MagCacheConfig:

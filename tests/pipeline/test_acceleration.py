@@ -1,3 +1,5 @@
+from functools import partial
+
 import pytest
 import torch
 from diffusers.models.attention_dispatch import AttentionBackendName, _AttentionBackendRegistry
@@ -38,6 +40,34 @@ def test_a_step_cache_saves_blocks_and_leaves_nothing_behind(fresh_pipeline, ref
     assert not fresh_pipeline.transformer.is_cache_enabled
     accelerate_pipeline(fresh_pipeline, SpeedOptions())
     assert torch.equal(fresh_pipeline("a man smiles", [reference], **options).frames, exact)
+
+
+@pytest.mark.parametrize("cache", [StepCache("first-block", 1e-9), MAG], ids=lambda cache: cache.name)
+def test_compiled_blocks_run_compiled_within_a_cache(fresh_pipeline, reference, monkeypatch, cache):
+    options = {"seed": 0, "num_inference_steps": 3, "guidance_scale": 3.0, "output_type": "latent"}
+    fresh_pipeline.step_cache = cache
+    expected = fresh_pipeline("a man smiles", [reference], **options).frames
+    runs, graphs = [], []
+
+    def backend(graph, _):
+        graphs.append(graph)
+        return lambda *tensors: runs.append(1) or graph.forward(*tensors)
+
+    torch._dynamo.reset()
+    monkeypatch.setattr(torch, "compile", partial(torch.compile, backend=backend))
+    blocks = fresh_pipeline.transformer.transformer_blocks
+    fresh_pipeline.transformer.compile_repeated_blocks(backend=backend)
+    compiled = [block._compiled_call_impl for block in blocks]
+    found = fresh_pipeline("a man smiles", [reference], **options).frames
+    torch.testing.assert_close(found, expected, rtol=0, atol=1e-5)
+    steps = len(runs) // len(blocks)
+    assert len(runs) == steps * len(blocks) and steps >= 1 and len(graphs) == 2
+    assert [block._compiled_call_impl for block in blocks] == compiled
+    fresh_pipeline("a man smiles", [reference], **options)
+    fresh_pipeline.step_cache = None
+    fresh_pipeline("a man smiles", [reference], **options)
+    assert len(graphs) == 2 and len(runs) == 2 * steps * len(blocks) + 3 * len(blocks)
+    torch._dynamo.reset()
 
 
 def test_a_cancelled_request_leaves_no_cache(fresh_pipeline, reference):

@@ -57,7 +57,20 @@ def test_stock_and_ours_share_their_weights_and_differ_by_the_identity(script):
     assert 1.0 < overhead.counted_work(contest) < 3.0
 
 
-@pytest.mark.parametrize("name", ["overhead", "memory", "scaling", "breakdown", "preview", "caches", "page"])
+def test_rungs_stand_on_each_other_and_one_that_fails_stops_none(script):
+    speedups = script("speedups")
+    ladder = speedups.Ladder(speedups.find_profile("preview"), full=False)
+    rungs = ("eager", "_native_math", "mag", "no-such-word", "eager")
+    plain, kernel, cached, failed, again = speedups.climbed(ladder, [(rung, 4) for rung in rungs])
+    assert "ConfigError" in failed["failed"] and failed["rung"] == "no-such-word"
+    assert plain["decode_s"] > 0 and plain["difference"] == 0.0 and "decode_s" not in again
+    assert kernel["difference"] < 1e-3
+    assert cached["difference"] == again["difference"] > 1e-2
+
+
+@pytest.mark.parametrize(
+    "name", ["overhead", "memory", "scaling", "breakdown", "preview", "caches", "page", "speedups"]
+)
 def test_every_benchmark_tells_its_commands(script, monkeypatch, capsys, name):
     monkeypatch.setattr(sys, "argv", [f"{name}.py", "--help"])
     with pytest.raises(SystemExit, match="0"):
