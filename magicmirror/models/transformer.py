@@ -137,9 +137,8 @@ class MagicMirrorTransformer3DModel(CogVideoXTransformer3DModel):  # type: ignor
         parameter = next(base.parameters())
         model.load_base_state_dict(base.state_dict(), assign=True)
         for name, buffer in base.named_buffers():
-            model.get_submodule(name.rpartition(".")[0]).register_buffer(
-                name.rpartition(".")[2], buffer, persistent=name in base.state_dict()
-            )
+            owner, _, own_name = name.rpartition(".")
+            model.get_submodule(owner).register_buffer(own_name, buffer, persistent=name in base.state_dict())
         for name, value in list(model.named_parameters()):
             if cls.is_adapter_key(name):
                 fresh = nn.Parameter(torch.empty_like(value, device=parameter.device, dtype=parameter.dtype))
@@ -254,12 +253,9 @@ class MagicMirrorTransformer3DModel(CogVideoXTransformer3DModel):  # type: ignor
         """
         if identity_scale == 0:
             return None
-        with onloaded(self) as device:
-            if device is not None:
-                identity_tokens, face_tokens, timesteps = (
-                    x.to(device) for x in (identity_tokens, face_tokens, timesteps)
-                )
-            return self._identity_constants(identity_tokens, face_tokens, timesteps, identity_scale, timestep_cond, ofs)
+        with onloaded(self) as bring:
+            given = map(bring, (identity_tokens, face_tokens, timesteps))
+            return self._identity_constants(*given, identity_scale, timestep_cond, ofs)
 
     def _identity_constants(
         self,
