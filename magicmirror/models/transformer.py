@@ -254,8 +254,8 @@ class MagicMirrorTransformer3DModel(CogVideoXTransformer3DModel):  # type: ignor
         if identity_scale == 0:
             return None
         with onloaded(self) as bring:
-            given = map(bring, (identity_tokens, face_tokens, timesteps))
-            return self._identity_constants(*given, identity_scale, timestep_cond, ofs)
+            identity_tokens, face_tokens, timesteps = map(bring, (identity_tokens, face_tokens, timesteps))
+            return self._identity_constants(identity_tokens, face_tokens, timesteps, identity_scale, timestep_cond, ofs)
 
     def _identity_constants(
         self,
