@@ -33,7 +33,7 @@ from magicmirror.pipeline.placement import place
 from magicmirror.pipeline.profiles import Profile, find_profile
 from magicmirror.pipeline.quantisation import quantise
 from magicmirror.pipeline.speed_options import SpeedOptions, StepCache
-from magicmirror.settings import ATTENTION_KERNELS, Quantisation, parse_step_cache
+from magicmirror.settings import ATTENTION_KERNELS, Quantisation
 
 FULL_PROBES = ("eager", "_native_cudnn")
 FULL_RUNGS = ("compile", "mag")
@@ -55,9 +55,7 @@ def climb(pipeline: Any, rung: str, steps: int) -> None:
         elif word == "mag":
             options["cache"] = StepCache("mag", MAG_THRESHOLD, (1.0,) * steps)
         elif word != "eager":
-            threshold = parse_step_cache(word)
-            assert threshold is not None
-            options["cache"] = StepCache("first-block", threshold)
+            options["cache"] = SpeedOptions.named(step_cache=word).cache
     speed = SpeedOptions(**options)
     check_speed(speed, pipeline.device, pipeline.transformer.dtype)
     accelerate_pipeline(pipeline, speed)
@@ -103,7 +101,6 @@ class Ladder:
             self.pipeline = memory.random_pipeline(profile.preset, device, torch.bfloat16)
             self.pipeline.set_progress_bar_config(disable=True)
             place(self.pipeline, profile, device, MemoryOptions("resident"))
-            self.pipeline.step_cache = None
         else:
             self.pipeline = load_pipeline(profile, "cpu")
         width = self.pipeline.identity_perceiver.config.embedding_dim
