@@ -157,7 +157,7 @@ def _recogniser_terms(
 
 def _choose_trained(recipe: Recipe, objective: nn.Module, networks: Networks) -> None:
     """Freeze what is not trained, and set modes and precision of what is."""
-    heads = [name for name in ("motion_term", "critic") if getattr(objective, name, None) is not None]
+    heads = [name for name in ("motion_term", "critic", "latent_critic") if getattr(objective, name, None) is not None]
     trained = train_only(objective, (*recipe.trained, *heads))
     count = 0
     for parameter in objective.parameters():

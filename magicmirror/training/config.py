@@ -80,6 +80,8 @@ class TrainingConfig:
         warping_weight: Of the warping term in the loss of the VAE; 0 leaves it out.
         critic_weight: Of the critic's verdict (``critic.py``) in the loss of the VAE, or on the pictures of the
             perceptual term; 0 leaves the critic out.
+        latent_critic_weight: Of the verdict of a critic of the predicted latents in the loss of the denoiser; 0 leaves
+            that critic out.
         anchor_weight: Of the squared distance, in the loss of the VAE, of its latents from those that it made at first.
         train_encoder: Whether the VAE's encoder learns too; if not, latents keep their meaning.
         predicted_from: First timestep, in [0, 1000), of the noise out of which the denoiser predicts the latents that a
@@ -141,6 +143,7 @@ class TrainingConfig:
     moving_weight: float = 0.0
     warping_weight: float = 0.0
     critic_weight: float = 0.0
+    latent_critic_weight: float = 0.0
     anchor_weight: float = 0.0
     train_encoder: bool = True
     predicted_from: int = 300
@@ -183,6 +186,7 @@ class TrainingConfig:
             "moving_weight",
             "warping_weight",
             "critic_weight",
+            "latent_critic_weight",
             "anchor_weight",
         ):
             self._check(name, 0 <= getattr(self, name) < float("inf"), "not be negative")

@@ -1,8 +1,12 @@
-"""A critic of pictures: it learns to tell them from photos, and what makes them learns to be taken for one.
+"""Critics: each learns to tell what a network makes from what is real, and the network learns to be taken for real.
 
 Not in the paper (**D7** in ``docs/paper_map.md``); CogVideoX's VAE was trained with one (arXiv 2408.06072). What 64
 cells of latents leave open, as every single hair, an error of pixels answers with the mean of all that may be, which
 is soft. A critic does not ask where a hair lies, but whether it looks like one.
+
+Of a clip that a denoiser predicts, the latents are judged (as in arXiv 2403.12015, there through a network's features):
+a frame in which a face has moved, and of which the error is least with the face at two places at once, is soft in the
+picture as well, and only its latents tell it from one in which the face is seen to move.
 
 Both losses compare a picture with the photo that it is of, place by place (relativistic pairing, arXiv 1807.00734): a
 score has no meaning of its own, and the critic need not agree with itself about which places are hard. Without a bound
@@ -27,6 +31,10 @@ NOISE = 0.02
 FOLLOWING_NOISE = 0.3
 """How far the noise of a following frame is from the first one's, as a share of it: flicker is weaker than hair."""
 PENALTY = 250.0
+LATENT_CHANNELS = (48, 96, 96)
+LATENT_NOISE = 0.05
+"""Of scaled latents, whose deviation is about 0.6."""
+LATENT_PENALTY = 100.0
 BLUR_PX = 9
 """Side of the window whose mean is taken off: a critic that sees light and colour pulls them back and forth."""
 
@@ -35,7 +43,21 @@ CRITIC_RATE = 4.0
 CRITIC_BETAS = (0.5, 0.99)
 
 
-class PictureCritic(nn.Module):
+class Critic(nn.Module):
+    """Scores places: higher where they look real.
+
+    Attributes:
+        penalty: Weight of the change of its scores under ``nudge``.
+    """
+
+    penalty: float = PENALTY
+
+    def nudge(self, noise: Tensor) -> Tensor:
+        """Scale standard normal noise, of the shape that it judges, to a step under which scores should stay."""
+        raise NotImplementedError
+
+
+class PictureCritic(Critic):
     """Scores of the detail of patches: convolutions with a view of 62 px, each score 8 px from the next.
 
     Args:
@@ -63,22 +85,68 @@ class PictureCritic(nn.Module):
         scores: Tensor = self.layers(torch.cat([first, *(other - first for other in others)], dim=1))
         return scores
 
+    def nudge(self, noise: Tensor) -> Tensor:
+        """Give frames after the first its noise, and a little of their own."""
+        first, *others = noise.split(3, dim=1)
+        return NOISE * torch.cat([first, *(first + FOLLOWING_NOISE * other for other in others)], dim=1)
+
+
+class LatentCritic(Critic):
+    """Scores of the latents of clips: convolutions over space and time, each score two cells from the next.
+
+    Args:
+        latent_channels: C of the latents.
+        channels: Of its layers.
+    """
+
+    penalty = LATENT_PENALTY
+
+    def __init__(self, latent_channels: int, channels: tuple[int, int, int] = LATENT_CHANNELS) -> None:
+        super().__init__()
+        near, wide, far = channels
+        self.layers = nn.Sequential(
+            nn.Conv3d(latent_channels, near, 3, padding=1),
+            nn.LeakyReLU(0.2),
+            nn.Conv3d(near, wide, 3, stride=(1, 2, 2), padding=1),
+            nn.LeakyReLU(0.2),
+            nn.Conv3d(wide, far, 3, padding=1),
+            nn.LeakyReLU(0.2),
+            nn.Conv3d(far, 1, (1, 3, 3), padding=(0, 1, 1)),
+        )
+
+    def forward(self, latents: Tensor) -> Tensor:
+        """Score scaled latents (N, F, C, H, W); returns (N, 1, F, h, w), each of 7 frames of 13 x 13 cells."""
+        scores: Tensor = self.layers(latents.transpose(1, 2))
+        return scores
+
+    def nudge(self, noise: Tensor) -> Tensor:
+        """Scale the noise of every frame alike."""
+        return LATENT_NOISE * noise
+
 
 def fresh_critic(seed: int, num_frames: int = 1) -> PictureCritic:
-    """Make a critic that knows nothing; torch's global generator stays as it was."""
+    """Make a critic of pictures that knows nothing; torch's global generator stays as it was."""
     with torch.random.fork_rng():
         torch.manual_seed(seed)
         return PictureCritic(num_frames=num_frames)
 
 
-def critic_losses(critic: PictureCritic, made: Tensor, photos: Tensor, noise: Tensor) -> tuple[Tensor, Tensor]:
-    """What the decoder and what the critic are to minimise, to be summed: neither one's gradient reaches the other.
+def fresh_latent_critic(seed: int, latent_channels: int) -> LatentCritic:
+    """Make a critic of latents that knows nothing; torch's global generator stays as it was."""
+    with torch.random.fork_rng():
+        torch.manual_seed(seed)
+        return LatentCritic(latent_channels)
+
+
+def critic_losses(critic: Critic, made: Tensor, photos: Tensor, noise: Tensor) -> tuple[Tensor, Tensor]:
+    """What the maker and what the critic are to minimise, to be summed: neither one's gradient reaches the other.
 
     Args:
         critic: Trained by the second loss alone.
-        made: (N, 3 K, H, W) decoded pictures in about [-1, 1]; the first loss alone flows into them.
-        photos: (N, 3 K, H, W) what each is of.
-        noise: (N, 2, 3 K, H, W) standard normal, for each photo and for the picture of it.
+        made: (N, ...) what was made, as the critic takes it: for a ``PictureCritic`` decoded pictures (N, 3 K, H, W) in
+            about [-1, 1]; the first loss alone flows into it.
+        photos: (N, ...) what each is of.
+        noise: (N, 2, ...) standard normal, for each photo and for the picture of it.
 
     Returns:
         Two scalars. Both are log 2 where the critic sees no difference.
@@ -92,11 +160,5 @@ def critic_losses(critic: PictureCritic, made: Tensor, photos: Tensor, noise: Te
     scores = critic(both)
     of_photos, of_made = scores.chunk(2)
     told = functional.softplus(of_made - of_photos).mean()
-    slope = (critic(both + NOISE * _joined(noise.transpose(0, 1).flatten(0, 1))) - scores).square().mean()
-    return fooled, told + PENALTY * slope
-
-
-def _joined(noise: Tensor) -> Tensor:
-    """Noise (N, 3 K, H, W) in which frames after the first have that of the first, and a little of their own."""
-    first, *others = noise.split(3, dim=1)
-    return torch.cat([first, *(first + FOLLOWING_NOISE * other for other in others)], dim=1)
+    slope = (critic(both + critic.nudge(noise.transpose(0, 1).flatten(0, 1))) - scores).square().mean()
+    return fooled, told + critic.penalty * slope

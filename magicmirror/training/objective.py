@@ -16,7 +16,7 @@ from magicmirror.models.transformer import MagicMirrorTransformer3DModel
 from magicmirror.pipeline.conditioning import encode_faces, fuse_identity
 from magicmirror.training.change_term import change_term
 from magicmirror.training.config import TrainingConfig
-from magicmirror.training.critic import PictureCritic, critic_losses
+from magicmirror.training.critic import LatentCritic, PictureCritic, critic_losses
 from magicmirror.training.draws import Draws, Dropout, draw_step
 from magicmirror.training.identity_loss import IdentityLoss
 from magicmirror.training.motion_term import STYLE_WEIGHT, MotionTerm
@@ -61,6 +61,7 @@ class IdentityVideoObjective(nn.Module):
         perceptual_loss: The perceptual term, or ``None`` where it is off.
         motion_term: The motion term, or ``None`` where it is off; trained with the rest.
         critic: Judges the pictures of the perceptual term, or ``None`` where it is off; trained with the rest.
+        latent_critic: Judges the predicted latents, or ``None`` where it is off; trained with the rest.
     """
 
     empty_ids: Tensor
@@ -81,6 +82,7 @@ class IdentityVideoObjective(nn.Module):
         perceptual_loss: PerceptualLoss | None = None,
         motion_term: MotionTerm | None = None,
         critic: PictureCritic | None = None,
+        latent_critic: LatentCritic | None = None,
     ) -> None:
         super().__init__()
         self.transformer = transformer
@@ -96,6 +98,7 @@ class IdentityVideoObjective(nn.Module):
         self._terms = (identity_loss, perceptual_loss)
         self.motion_term = motion_term
         self.critic = critic
+        self.latent_critic = latent_critic
         self.rotary = lru_cache(rotary)
 
     @property
@@ -124,8 +127,8 @@ class IdentityVideoObjective(nn.Module):
 
         Returns:
             ``loss`` to minimise, ``noise`` the plain denoising loss, ``identity``, ``perceptual``, ``fooled`` and
-            ``told`` (``critic_losses``), ``motion``, ``style`` and ``change`` where these terms are on. Their means
-            over equal parts are those of the whole step.
+            ``told`` (``critic_losses``), ``motion``, ``style``, ``change``, ``latents_fooled`` and ``latents_told``
+            where these terms are on. Their means over equal parts are those of the whole step.
         """
         latents = batch["latents"]
         draws = draw_step(latents, self.scheduler.config.num_train_timesteps, self.config, generator, part)
@@ -159,6 +162,13 @@ class IdentityVideoObjective(nn.Module):
             term = change_term(clean, latents, batch["poses"], ~draws.dropout.text)
             losses["loss"] = losses["loss"] + self.config.change_loss * term
             losses["change"] = term.detach()
+        if self.latent_critic is not None:
+            total = part.of_all(latents)
+            # After all other draws, which are then those of a run without it.
+            nudges = torch.randn((total, 2, *latents.shape[1:]), generator=generator)[part.rows(total)]
+            fooled, told = critic_losses(self.latent_critic, clean, latents.float(), nudges.to(clean.device))
+            losses["loss"] = losses["loss"] + self.config.latent_critic_weight * fooled + told
+            losses["latents_fooled"], losses["latents_told"] = fooled.detach(), told.detach()
         return losses
 
     def _picture_terms(

@@ -291,7 +291,7 @@ def _optimizer(objective: nn.Module, config: TrainingConfig) -> torch.optim.Opti
     kinds: dict[tuple[bool, bool], list[nn.Parameter]] = defaultdict(list)
     for name, value in objective.named_parameters():
         if value.requires_grad:
-            kinds[name.startswith("critic."), value.ndim < 2].append(value)
+            kinds[name.startswith(("critic.", "latent_critic.")), value.ndim < 2].append(value)
     groups = [
         {
             "params": kinds[of_critic, plain],

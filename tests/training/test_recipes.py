@@ -92,6 +92,7 @@ def test_an_unknown_recipe_is_refused():
         ({"unrolled_share": -0.5}, "unrolled_share must lie in"),
         ({"strata_balance": 1.5}, "strata_balance must lie in"),
         ({"critic_weight": -1.0}, "critic_weight must not be negative"),
+        ({"latent_critic_weight": -1.0}, "latent_critic_weight must not be negative"),
         ({"mixed_precision": "fp16"}, "mixed_precision"),
         ({"checkpoint_steps": 0}, "checkpoint_steps must be at least 1, got 0"),
         ({"keep_checkpoints": 0}, "keep_checkpoints must be at least 1, got 0"),

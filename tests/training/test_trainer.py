@@ -90,15 +90,16 @@ def test_optimiser_gets_rate_decay_and_clipped_gradients(tmp_path):
     assert torch.equal(trainer.trained.frozen, torch.ones(2, 2))
 
 
-def test_a_critic_learns_faster_by_a_fixed_factor(tmp_path):
+@pytest.mark.parametrize("critic", ["critic", "latent_critic"])
+def test_a_critic_learns_faster_by_a_fixed_factor(tmp_path, critic):
     """It keeps ahead of what it judges; with Adam a step is as long as the rate, however small the loss."""
     objective = Line()
-    objective.critic = nn.Linear(2, 2)
+    setattr(objective, critic, nn.Linear(2, 2))
     plain = objective.forward
 
     def forward(batch, generator, part=WHOLE):
         losses = plain(batch, generator, part)
-        losses["loss"] = losses["loss"] + 1e-3 * objective.critic(torch.ones(2)).sum()
+        losses["loss"] = losses["loss"] + 1e-3 * getattr(objective, critic)(torch.ones(2)).sum()
         return losses
 
     objective.forward = forward
@@ -108,7 +109,7 @@ def test_a_critic_learns_faster_by_a_fixed_factor(tmp_path):
     trainer.train_step()
     moved = {name: (value - before[name]).abs().max().item() for name, value in weights(trainer.trained).items()}
     assert moved["weight"] == pytest.approx(0.1, rel=1e-3) == pytest.approx(moved["bias"], rel=1e-3)
-    assert moved["critic.weight"] == pytest.approx(0.1 * CRITIC_RATE, rel=1e-3)
+    assert moved[f"{critic}.weight"] == pytest.approx(0.1 * CRITIC_RATE, rel=1e-3)
     groups = trainer.optimizer.param_groups
     assert sorted(group["lr"] for group in groups) == pytest.approx([0.1, 0.1, 0.1 * CRITIC_RATE, 0.1 * CRITIC_RATE])
     assert {group["betas"] for group in groups} == {(0.9, 0.99), CRITIC_BETAS}
@@ -195,8 +196,11 @@ def test_a_gradient_that_is_no_number_does_not_reach_the_weights(tmp_path):
     assert all(p.isfinite().all() for p in trainer.average.values.values())
 
 
+REPORTED = ("identity", "perceptual", "fooled", "told", "latents_fooled", "latents_told")
+
+
 def joint_trainer(folder, shards, recognizer, perturb=0):
-    """Stills and clips, dropout, face loss, identity term, critic, unrolled; ``perturb`` spoils all that is trained."""
+    """Stills, clips, dropout, face loss, identity term, critics, unrolled; ``perturb`` spoils all that is trained."""
     config = make_config(
         max_steps=6,
         warmup_steps=2,
@@ -208,6 +212,7 @@ def joint_trainer(folder, shards, recognizer, perturb=0):
         perceptual_loss=0.3,
         perceptual_loss_samples=2,
         critic_weight=0.1,
+        latent_critic_weight=0.1,
         unrolled_share=0.4,
         drop_all=0.2,
         drop_identity=0.2,
@@ -216,7 +221,7 @@ def joint_trainer(folder, shards, recognizer, perturb=0):
     pipeline = build_trainable()
     terms = IdentityLoss(pipeline.vae, recognizer.embed_aligned), PerceptualLoss(pipeline.vae, recognizer)
     objective = identity_objective(pipeline, config, *terms)
-    train_only(objective, (*JOINT, "critic"))
+    train_only(objective, (*JOINT, "critic", "latent_critic"))
     with torch.no_grad():
         for parameter in objective.parameters():
             if parameter.requires_grad and perturb:
@@ -240,7 +245,7 @@ def test_a_resumed_run_is_the_uninterrupted_one_bit_for_bit(tmp_path, shards, re
 
     assert seen == expected
     assert len({losses["loss"] for losses in seen}) == 6
-    assert all(any(losses[name] > 0 for losses in seen) for name in ("identity", "perceptual", "fooled", "told"))
+    assert all(any(losses[name] > 0 for losses in seen) for name in REPORTED)
     trained = trainable_state(second.trained), trainable_state(straight.trained)
     for state, other in (trained, (second.average.values, straight.average.values)):
         assert state.keys() == other.keys() and len(state) > 100
