@@ -205,7 +205,7 @@ def joint() -> Recipe:
 
 
 def likeness() -> Recipe:
-    """``joint`` with the identity term of section 3.4 and a perceptual term, for the last part of training."""
+    """``joint`` with the identity term of section 3.4, a perceptual term and a critic, for the last part of training."""
     config = TrainingConfig(
         name="likeness",
         preset="preview",
@@ -219,20 +219,20 @@ def likeness() -> Recipe:
         strata_balance=1.0,
         high_noise_share=0.7,
         high_noise_from=950,
-        unrolled_share=0.35,
+        unrolled_share=0.45,
         identity_loss=0.2,
         identity_loss_below=1000,
         identity_loss_samples=2,
         perceptual_loss=0.35,
         perceptual_loss_samples=6,
-        critic_weight=0.03,
+        latent_critic_weight=0.12,
         motion_loss=0.5,
         change_loss=0.6,
     )
     return Recipe(
         config,
         ("transformer", "text_encoder", "identity_perceiver", "identity_fusion", "face_perceiver"),
-        "polish with the identity and perceptual terms through decoder and recogniser",
+        "polish with a critic of latents, and identity and perceptual terms through decoder and recogniser",
         start="pipeline",
     )
 
