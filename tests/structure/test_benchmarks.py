@@ -10,6 +10,12 @@ import numpy as np
 import pytest
 import torch
 
+from magicmirror.training.networks import identity_objective
+from magicmirror.training.parts import WHOLE
+from magicmirror.training.predicted_latents import PredictedLatents
+from magicmirror.training.vae_objective import as_pixels
+from tests.tiny_training import build_trainable, make_batch, make_config
+
 
 @pytest.fixture(scope="module")
 def script(repository):
@@ -66,6 +72,33 @@ def test_rungs_stand_on_each_other_and_one_that_fails_stops_none(script):
     assert plain["decode_s"] > 0 and plain["difference"] == 0.0 and "decode_s" not in again
     assert kernel["difference"] < 1e-3
     assert cached["difference"] == again["difference"] > 1e-2
+
+
+def test_a_clip_is_taken_apart_into_what_training_would_predict_of_it(script, monkeypatch):
+    """Two steps are those of a request; a strip has every second frame of each estimate."""
+    strips, trainable = script("clip_strips"), build_trainable()
+    batch = make_batch(trainable.tokenizer, rows=1)
+    monkeypatch.setattr(strips, "rows_of", lambda folder, motion, count: [batch] * count)
+    config = make_config(guidance_scale=strips.GUIDANCE, requested_share=1.0, critic_weight=1.0)
+    objective = identity_objective(trainable, config).eval()
+    own, one, two, noised = strips.estimates(objective, trainable.tokenizer, batch)
+    assert torch.equal(own, batch["latents"])
+    scale = trainable.vae.config.scaling_factor
+    request = PredictedLatents(objective, scale, config)
+    of_vae = own.transpose(1, 2) / scale
+    wanted, requested = request(of_vae, batch, torch.Generator().manual_seed(0), WHOLE)
+    assert bool(requested.all())
+    torch.testing.assert_close(two, wanted.transpose(1, 2) * scale, rtol=1e-4, atol=1e-5)
+    # Nothing of the clip is known at first; of the second step's noise half a clip is.
+    errors = [(each - own).square().mean().item() for each in (one, two, noised)]
+    assert errors[2] < 0.8 * min(errors[:2])
+
+    picture, lines = strips.strips(trainable, None, ["nod", "smile"], clips=1)
+    assert picture.shape == (2 * 4 * 32, 5 * 32, 3) and picture.dtype == np.uint8
+    shown = as_pixels(trainable.vae.decode(of_vae).sample)[0].detach().numpy()
+    assert np.array_equal(picture[:32], np.concatenate(list(shown[::2]), axis=1))
+    assert [line[:2] for line in lines] == [[motion, row] for motion in ("nod", "smile") for row in strips.ROWS]
+    assert lines[0][2] == "0.000 0.000 0.000"
 
 
 @pytest.mark.parametrize(
