@@ -205,7 +205,7 @@ def joint() -> Recipe:
 
 
 def likeness() -> Recipe:
-    """``joint`` with the identity term of section 3.4, a perceptual term and a critic, for the last part of training."""
+    """``joint`` with the identity term of section 3.4, a perceptual term and a critic, for the end of training."""
     config = TrainingConfig(
         name="likeness",
         preset="preview",
