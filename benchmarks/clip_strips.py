@@ -15,12 +15,13 @@ from pathlib import Path
 from typing import Any
 
 import numpy as np
+from text_response import SHIPPED
 
+from magicmirror.pipeline.profiles import find_profile
 from magicmirror.types import UInt8Array
 
-SHIPPED = Path(__file__).parents[1] / "assets" / "models" / "preview"
 ROWS = ("own latents", "one step", "two steps", "own latents with noise")
-GUIDANCE = 1.1
+GUIDANCE = find_profile("preview").guidance_scale
 
 
 def rows_of(folder: Path, motion: str, count: int) -> list[dict[str, Any]]:
@@ -43,37 +44,27 @@ def rows_of(folder: Path, motion: str, count: int) -> list[dict[str, Any]]:
 
 
 def estimates(objective: Any, tokenizer: Any, batch: dict[str, Any]) -> list[Any]:
-    """Clean latents (1, F, C, H, W) of each of ``ROWS``."""
+    """Clean latents (1, F, C, H, W) of each of ``ROWS``, by an objective whose config has the guidance."""
     import torch
 
     from magicmirror.training.batches import text_batch
-    from magicmirror.training.draws import Dropout
-    from magicmirror.training.predicted_latents import REQUEST_TIMESTEPS
+    from magicmirror.training.predicted_latents import REQUEST_TIMESTEPS, PredictedLatents
 
     length = objective.transformer.config.max_text_seq_length
     ids, positions = text_batch(tokenizer, batch["captions"], length)
     given = {**batch, "input_ids": ids, "positions": positions}
-    own, scheduler = batch["latents"].float(), objective.scheduler
+    own = batch["latents"].float()
     noise = torch.randn(own.shape, generator=torch.Generator().manual_seed(0))
-    kept = torch.zeros(1, dtype=torch.bool)
+    predict = PredictedLatents(objective, 1.0, objective.config)
 
     def clean(latents: Any, timestep: int) -> Any:
         at = torch.tensor([timestep])
-        noisy = scheduler.add_noise(latents, noise, at)
-        velocity, plain = (objective.predict(given, noisy, at, Dropout(each, each)) for each in (kept, ~kept))
-        return scheduler.get_velocity(plain + GUIDANCE * (velocity - plain), noisy, at)
+        return predict.clean(given, objective.scheduler.add_noise(latents, noise, at), at)
 
     first, second = REQUEST_TIMESTEPS
     with torch.no_grad():
         guess = clean(torch.zeros_like(own), first)
         return [own, guess, clean(guess, second), clean(own, second)]
-
-
-def sharpness(frame: UInt8Array) -> float:
-    """Variance of the Laplacian of a picture (H, W, 3)."""
-    import cv2
-
-    return float(cv2.Laplacian(cv2.cvtColor(frame, cv2.COLOR_RGB2GRAY), cv2.CV_64F).var())
 
 
 def strips(pipeline: Any, folder: Path, motions: list[str], clips: int) -> tuple[UInt8Array, list[list[str]]]:
@@ -84,11 +75,13 @@ def strips(pipeline: Any, folder: Path, motions: list[str], clips: int) -> tuple
     """
     import torch
 
+    from magicmirror.evaluation.picture_quality import sharpness
+    from magicmirror.media.optical_flow import grey_frames
     from magicmirror.training.config import TrainingConfig
     from magicmirror.training.networks import identity_objective
     from magicmirror.training.vae_objective import as_pixels
 
-    config = TrainingConfig("clip_strips", "preview", max_steps=1, learning_rate=1e-4)
+    config = TrainingConfig("clip_strips", "preview", max_steps=1, learning_rate=1e-4, guidance_scale=GUIDANCE)
     objective = identity_objective(pipeline, config).eval()
     pictures, lines = [], []
     for motion in motions:
@@ -96,13 +89,13 @@ def strips(pipeline: Any, folder: Path, motions: list[str], clips: int) -> tuple
             made = estimates(objective, pipeline.tokenizer, batch)
             for name, latents in zip(ROWS, made, strict=True):
                 with torch.no_grad():
-                    decoded = pipeline.vae.decode(latents.transpose(1, 2) / pipeline.vae.config.scaling_factor).sample
-                frames = as_pixels(decoded)[0].numpy()
+                    frames = as_pixels(pipeline.decode_latents(latents))[0].numpy()
+                grey = grey_frames(frames)
                 pictures.append(np.concatenate(list(frames[::2]), axis=1))
                 errors = (latents - made[0]).square().mean((0, 2, 3, 4)).tolist()
                 lines.append(
                     [motion, name, " ".join(f"{error:.3f}" for error in errors)]
-                    + [f"{sharpness(frames[at]):.0f}" for at in (0, -1)]
+                    + [f"{sharpness(grey[[at]]):.0f}" for at in (0, -1)]
                 )
     return np.concatenate(pictures), lines
 

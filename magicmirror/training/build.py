@@ -18,6 +18,7 @@ from magicmirror.pipeline.pipeline import MagicMirrorPipeline
 from magicmirror.training.batches import identity_batches, tower_batches
 from magicmirror.training.caption_objective import CaptionObjective, caption_batches
 from magicmirror.training.config import TrainingConfig
+from magicmirror.training.critic import CRITICS
 from magicmirror.training.identity_loss import IdentityLoss
 from magicmirror.training.networks import identity_objective, train_only
 from magicmirror.training.parts import BatchSource
@@ -157,7 +158,7 @@ def _recogniser_terms(
 
 def _choose_trained(recipe: Recipe, objective: nn.Module, networks: Networks) -> None:
     """Freeze what is not trained, and set modes and precision of what is."""
-    heads = [name for name in ("motion_term", "critic", "latent_critic") if getattr(objective, name, None) is not None]
+    heads = [name for name in ("motion_term", *CRITICS) if getattr(objective, name, None) is not None]
     trained = train_only(objective, (*recipe.trained, *heads))
     count = 0
     for parameter in objective.parameters():

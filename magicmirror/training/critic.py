@@ -20,6 +20,9 @@ but a blur pays the least of it.
 
 from __future__ import annotations
 
+from collections.abc import Callable
+from typing import TypeVar
+
 import torch
 from torch import Tensor, nn
 from torch.func import functional_call
@@ -41,6 +44,8 @@ BLUR_PX = 9
 CRITIC_RATE = 4.0
 """Its learning rate, as a multiple of the rate of what it judges: else that outruns it, and its advice is stale."""
 CRITIC_BETAS = (0.5, 0.99)
+CRITICS = ("critic", "latent_critic")
+"""Names by which an objective has its critics, of pictures and of latents."""
 
 
 class Critic(nn.Module):
@@ -55,6 +60,9 @@ class Critic(nn.Module):
     def nudge(self, noise: Tensor) -> Tensor:
         """Scale standard normal noise, of the shape that it judges, to a step under which scores should stay."""
         raise NotImplementedError
+
+
+SomeCritic = TypeVar("SomeCritic", bound=Critic)
 
 
 class PictureCritic(Critic):
@@ -124,18 +132,11 @@ class LatentCritic(Critic):
         return LATENT_NOISE * noise
 
 
-def fresh_critic(seed: int, num_frames: int = 1) -> PictureCritic:
-    """Make a critic of pictures that knows nothing; torch's global generator stays as it was."""
+def fresh_critic(seed: int, make: Callable[[], SomeCritic]) -> SomeCritic:
+    """Make a critic that knows nothing; torch's global generator stays as it was."""
     with torch.random.fork_rng():
         torch.manual_seed(seed)
-        return PictureCritic(num_frames=num_frames)
-
-
-def fresh_latent_critic(seed: int, latent_channels: int) -> LatentCritic:
-    """Make a critic of latents that knows nothing; torch's global generator stays as it was."""
-    with torch.random.fork_rng():
-        torch.manual_seed(seed)
-        return LatentCritic(latent_channels)
+        return make()
 
 
 def critic_losses(critic: Critic, made: Tensor, photos: Tensor, noise: Tensor) -> tuple[Tensor, Tensor]:

@@ -19,7 +19,7 @@ from magicmirror.models.transformer import MagicMirrorTransformer3DModel
 from magicmirror.pipeline.denoising import rotary_embedding
 from magicmirror.pipeline.pipeline import MagicMirrorPipeline
 from magicmirror.training.config import TrainingConfig
-from magicmirror.training.critic import fresh_critic, fresh_latent_critic
+from magicmirror.training.critic import LatentCritic, PictureCritic, fresh_critic
 from magicmirror.training.identity_loss import IdentityLoss
 from magicmirror.training.motion_term import MotionTerm
 from magicmirror.training.objective import IdentityVideoObjective, Rotary
@@ -128,6 +128,8 @@ def identity_objective(
         perceptual_loss: The perceptual term, or ``None`` for a run without it.
     """
     length, channels = pipeline.transformer.config.max_text_seq_length, pipeline.transformer.config.in_channels
+    judges_pictures = perceptual_loss is not None and config.critic_weight > 0
+    judges_latents = config.latent_critic_weight > 0
     empty = pipeline.tokenizer("", padding="max_length", max_length=length, return_tensors="pt").input_ids[0]
     return IdentityVideoObjective(
         transformer=pipeline.transformer,
@@ -143,8 +145,8 @@ def identity_objective(
         identity_loss=identity_loss,
         perceptual_loss=perceptual_loss,
         motion_term=MotionTerm(pipeline.transformer) if config.motion_loss > 0 else None,
-        critic=fresh_critic(config.seed) if perceptual_loss is not None and config.critic_weight > 0 else None,
-        latent_critic=fresh_latent_critic(config.seed, channels) if config.latent_critic_weight > 0 else None,
+        critic=fresh_critic(config.seed, PictureCritic) if judges_pictures else None,
+        latent_critic=fresh_critic(config.seed, lambda: LatentCritic(channels)) if judges_latents else None,
     )
 
 

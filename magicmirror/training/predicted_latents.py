@@ -74,18 +74,21 @@ class PredictedLatents:
             if rows := requested.nonzero().flatten().tolist():
                 noisy[rows], timesteps[rows] = self._second_step(take(batch, rows), noise[rows])
         if rows := (chosen | requested).nonzero().flatten().tolist():
-            clean[rows] = self._clean(take(batch, rows), noisy[rows], timesteps[rows])
+            clean[rows] = self.clean(take(batch, rows), noisy[rows], timesteps[rows])
         return clean.transpose(1, 2) / self.scaling_factor, requested
 
-    def _second_step(self, batch: Batch, noise: Tensor) -> tuple[Tensor, Tensor]:
-        """What the second step of a request that starts at ``noise`` (B, F, C, H, W) gets, and its timesteps (B,)."""
-        scheduler = self.denoiser.scheduler
-        first, second = (torch.full((len(noise),), timestep, device=noise.device) for timestep in REQUEST_TIMESTEPS)
-        guess = self._clean(batch, scheduler.add_noise(torch.zeros_like(noise), noise, first), first)
-        return scheduler.add_noise(guess, noise, second), second
+    @torch.no_grad()
+    def clean(self, batch: Batch, noisy: Tensor, timesteps: Tensor) -> Tensor:
+        """Predict the clean latents, with guidance.
 
-    def _clean(self, batch: Batch, noisy: Tensor, timesteps: Tensor) -> Tensor:
-        """Guided prediction of the clean latents, (B, F, C, H, W)."""
+        Args:
+            batch: Conditions, as ``IdentityVideoObjective`` takes them.
+            noisy: (B, F, C, H, W) latents in the denoiser's units, with noise.
+            timesteps: (B,).
+
+        Returns:
+            (B, F, C, H, W) in these units.
+        """
         given = torch.zeros_like(timesteps, dtype=torch.bool)
         velocity = self.denoiser.predict(batch, noisy, timesteps, Dropout(text=given, identity=given))
         if self.config.guidance_scale != 1.0:
@@ -94,3 +97,10 @@ class PredictedLatents:
         # x0 from v, by symmetry of the two.
         clean: Tensor = self.denoiser.scheduler.get_velocity(velocity, noisy, timesteps)
         return clean
+
+    def _second_step(self, batch: Batch, noise: Tensor) -> tuple[Tensor, Tensor]:
+        """What the second step of a request that starts at ``noise`` (B, F, C, H, W) gets, and its timesteps (B,)."""
+        scheduler = self.denoiser.scheduler
+        first, second = (torch.full((len(noise),), timestep, device=noise.device) for timestep in REQUEST_TIMESTEPS)
+        guess = self.clean(batch, scheduler.add_noise(torch.zeros_like(noise), noise, first), first)
+        return scheduler.add_noise(guess, noise, second), second

@@ -25,7 +25,7 @@ from magicmirror.errors import ConfigError, MagicMirrorError
 from magicmirror.training.average import WeightAverage
 from magicmirror.training.checkpoint import checkpoints, load_checkpoint, read_config, save_checkpoint
 from magicmirror.training.config import TrainingConfig, changed_settings, check_same_run
-from magicmirror.training.critic import CRITIC_BETAS, CRITIC_RATE
+from magicmirror.training.critic import CRITIC_BETAS, CRITIC_RATE, CRITICS
 from magicmirror.training.loader import BatchLoader
 from magicmirror.training.parts import Batch, BatchSource, Part, fewest_parts, row_count, take
 from magicmirror.training.progress import Progress
@@ -291,7 +291,7 @@ def _optimizer(objective: nn.Module, config: TrainingConfig) -> torch.optim.Opti
     kinds: dict[tuple[bool, bool], list[nn.Parameter]] = defaultdict(list)
     for name, value in objective.named_parameters():
         if value.requires_grad:
-            kinds[name.startswith(("critic.", "latent_critic.")), value.ndim < 2].append(value)
+            kinds[name.partition(".")[0] in CRITICS, value.ndim < 2].append(value)
     groups = [
         {
             "params": kinds[of_critic, plain],

@@ -66,7 +66,8 @@ class VaeObjective(nn.Module):
         self._first = (copy.deepcopy(vae).requires_grad_(False).eval(),) if config.anchor_weight > 0 else ()
         self._predict = predict
         self._distance = distance
-        self.critic = fresh_critic(config.seed, num_frames=2) if config.critic_weight > 0 else None
+        judges = config.critic_weight > 0
+        self.critic = fresh_critic(config.seed, lambda: PictureCritic(num_frames=2)) if judges else None
 
     @property
     def untrained(self) -> tuple[str, ...]:

@@ -95,7 +95,7 @@ def test_a_clip_is_taken_apart_into_what_training_would_predict_of_it(script, mo
 
     picture, lines = strips.strips(trainable, None, ["nod", "smile"], clips=1)
     assert picture.shape == (2 * 4 * 32, 5 * 32, 3) and picture.dtype == np.uint8
-    shown = as_pixels(trainable.vae.decode(of_vae).sample)[0].detach().numpy()
+    shown = as_pixels(trainable.vae.decode(1 / scale * own.transpose(1, 2)).sample)[0].detach().numpy()
     assert np.array_equal(picture[:32], np.concatenate(list(shown[::2]), axis=1))
     assert [line[:2] for line in lines] == [[motion, row] for motion in ("nod", "smile") for row in strips.ROWS]
     assert lines[0][2] == "0.000 0.000 0.000"
