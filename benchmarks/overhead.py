@@ -1,13 +1,14 @@
 """What the adapter costs: stock CogVideoX and ours on the same weights, alternating in one process.
 
     python benchmarks/overhead.py [--runs 9] [--json FILE]      # reduced size, on the CPU
-    python benchmarks/overhead.py --full [--compile]            # CogVideoX-5B's size, random weights: needs a GPU
+    python benchmarks/overhead.py --full [--compile] [--attention padded]   # CogVideoX-5B's size: needs a GPU
 
 Both models share their base weights and get the same latents, with classifier-free guidance as one batch of two.
 *step* is one call of the transformer, *loop* the whole denoising loop with everything that is made once before it:
 diffusers' ``CogVideoXPipeline`` against ``magicmirror.pipeline.denoising.denoise``. The order within a pair changes
 every time, and the ratio is the median over the pairs, with its quartiles; on a crowded machine that of the fastest
 runs is the better one, because what disturbs a run only makes it slower. *work* is the ratio of counted operations.
+``--attention`` chooses the kernel of ours alone; the stock model keeps torch's choice.
 On a CPU the clock is this process's own CPU time, so that other work on the machine does not enter, and freed memory
 is kept in the process, as every command does that serves or generates: without, the kernel's zeroing of pages is 3 % of
 the time and falls on either model by chance.
@@ -26,8 +27,11 @@ from diffusers import CogVideoXPipeline
 from torch.utils.flop_counter import FlopCounterMode
 
 from magicmirror.models.transformer import MagicMirrorTransformer3DModel
+from magicmirror.pipeline.acceleration import check_speed, set_attention
 from magicmirror.pipeline.denoising import Guidance, denoise
 from magicmirror.pipeline.freed_memory import keep_freed_memory
+from magicmirror.pipeline.speed_options import SpeedOptions
+from magicmirror.settings import ATTENTION_KERNELS
 
 GUIDANCE = 6.0
 Work = Callable[[], Any]
@@ -41,9 +45,12 @@ class Contest:
         device: Where.
         steps: Of the loop.
         compiled: Whether the blocks of both are compiled.
+        attention: Kernel of ours; ``None`` takes torch's choice, as stock does.
     """
 
-    def __init__(self, size: random_models.Size, device: torch.device, steps: int, compiled: bool) -> None:
+    def __init__(
+        self, size: random_models.Size, device: torch.device, steps: int, compiled: bool, attention: str | None = None
+    ) -> None:
         self.device, self.steps = device, steps
         self.stock, self.ours = random_models.build_pair(size, device)
         self.inputs = random_models.Inputs.random(size, self.ours)
@@ -53,6 +60,9 @@ class Contest:
         self.constants = self._constants(self.ours)
         self.pipeline = CogVideoXPipeline(None, None, None, self.stock, self.scheduler)
         self.pipeline.set_progress_bar_config(disable=True)
+        if attention is not None:
+            check_speed(SpeedOptions(attention=attention), device, self.ours.dtype)
+            set_attention(self.ours, attention)
         if compiled:
             self.stock._repeated_blocks = ["CogVideoXBlock"]
             for model in (self.stock, self.ours):
@@ -160,6 +170,7 @@ def main() -> None:
     parser = record.parser(__doc__)
     parser.add_argument("--full", action="store_true", help="CogVideoX-5B's size on a GPU")
     parser.add_argument("--compile", action="store_true", help="compile the blocks of both")
+    parser.add_argument("--attention", choices=ATTENTION_KERNELS, help="kernel of ours")
     parser.add_argument("--runs", type=int, default=9, help="pairs of steps")
     parser.add_argument("--loops", type=int, default=3, help="pairs of loops; 0 leaves them out")
     parser.add_argument("--steps", type=int, help="of a loop; 50 at full size, else 4")
@@ -170,7 +181,7 @@ def main() -> None:
     device = torch.device("cuda" if args.full else "cpu")
     size = random_models.published("cogvideox-5b") if args.full else random_models.reduced()
     steps = args.steps or (50 if args.full else 4)
-    contest = Contest(size, device, steps, args.compile)
+    contest = Contest(size, device, steps, args.compile, args.attention)
     results = {
         "work_ratio": counted_work(contest),
         "step": compare(contest.stock_step, contest.our_step, args.runs, device),
@@ -184,7 +195,7 @@ def main() -> None:
         for name, part in results.items()
         if isinstance(part, dict)
     ]
-    settings = {**size.facts(), "steps": steps, "compile": args.compile}
+    settings = {**size.facts(), "steps": steps, "compile": args.compile, "attention": args.attention}
     print(", ".join(f"{key} {value}" for key, value in settings.items()), end="\n\n")
     print(record.table(["", "stock, s", "ours, s", "ratio", "low", "high", "of the fastest"], rows))
     print(f"\nwork, counted: {results['work_ratio']:.4f}")

@@ -36,7 +36,7 @@ from magicmirror.pipeline.speed_options import SpeedOptions, StepCache
 from magicmirror.settings import ATTENTION_KERNELS, Quantisation
 
 FULL_PROBES = ("eager", "_native_cudnn")
-FULL_RUNGS = ("compile", "mag")
+FULL_RUNGS = ("compile", "padded", "mag")
 CPU_RUNGS = ("eager", "compile", "mag")
 MAG_THRESHOLD = 0.1
 WARM_STEPS, PROBE_STEPS = 2, 4

@@ -21,8 +21,11 @@ PREFIX = "MAGICMIRROR_"
 MemoryChoice = Literal["auto", "resident", "model", "group", "sequential"]
 Quantisation = Literal["none", "int8", "fp8"]
 
+PADDED_KERNEL = "padded"
+"""cuDNN's kernel on whole tiles of tokens (``models/padded_attention.py``); the others are diffusers'."""
 ATTENTION_KERNELS = (
     "native",
+    PADDED_KERNEL,
     "_native_cudnn",
     "_native_efficient",
     "_native_flash",
@@ -43,7 +46,7 @@ ATTENTION_KERNELS = (
     "_sage_qk_int8_pv_fp16_triton",
     "xformers",
 )
-"""Kernels of diffusers' dispatcher by its names, without those for sequences of several lengths or other devices."""
+"""Ours, and those of diffusers' dispatcher by its names that take one length of sequence on the devices we know."""
 
 STEP_CACHES = "none, first-block or first-block:THRESHOLD"
 FIRST_BLOCK_THRESHOLD = 0.1

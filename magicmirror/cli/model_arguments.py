@@ -48,7 +48,7 @@ def add_model_arguments(parser: argparse.ArgumentParser) -> None:
     parser.add_argument(
         "--attention",
         metavar="KERNEL",
-        help="for example native, _native_cudnn, flash or sage; torch's choice if left out",
+        help="for example native, _native_cudnn, padded, flash or sage; torch's choice if left out",
     )
     parser.add_argument(
         "--step-cache",

@@ -10,6 +10,8 @@ from diffusers.models.attention_processor import Attention
 from diffusers.models.embeddings import apply_rotary_emb
 from torch import Tensor
 
+from magicmirror.models.padded_attention import padded_attention
+
 
 class MagicMirrorAttnProcessor:
     """Attention of one block over [text, face, video].
@@ -25,6 +27,9 @@ class MagicMirrorAttnProcessor:
     # Precision of the two attentions where it differs from the surrounding one. On CPUs the backward pass of bfloat16
     # attention is slower than that of float32 (docs/training.md), so the trainer asks for float32 there.
     compute_dtype: torch.dtype | None = None
+    # Length that self-attention pads its tokens to a multiple of, where nothing is differentiated, masked or shared by
+    # several devices and no other kernel was chosen; ``None`` leaves them as they are.
+    token_multiple: int | None = None
 
     def __call__(
         self,
@@ -68,7 +73,10 @@ class MagicMirrorAttnProcessor:
             query, key = (_rotate(x, prefix, image_rotary_emb) for x in (query, key))
         query, key, value = (_by_head(x) for x in (query, key, value))
 
-        attended = self._attend(query, key, value, attn_mask=attention_mask, parallel_config=self._parallel_config)
+        if (multiple := self._padding(attention_mask)) is not None:
+            attended = padded_attention(query, key, value, multiple)
+        else:
+            attended = self._attend(query, key, value, attn_mask=attention_mask, parallel_config=self._parallel_config)
         if cross is not None:
             # Into the same memory where nothing remembers it for a backward pass.
             attended = attended + cross if torch.is_grad_enabled() else attended.add_(cross)
@@ -76,6 +84,11 @@ class MagicMirrorAttnProcessor:
         attended = attn.to_out[1](attn.to_out[0](attended))
         text_and_face, video = attended.split([prefix, attended.size(1) - prefix], dim=1)
         return video, text_and_face
+
+    def _padding(self, mask: Tensor | None) -> int | None:
+        """Return ``token_multiple`` where padded tokens may be used, else ``None``."""
+        others = (mask, self._attention_backend, self._parallel_config, self.compute_dtype)
+        return None if torch.is_grad_enabled() or any(x is not None for x in others) else self.token_multiple
 
     def _cross_attend(self, query: Tensor, key: Tensor, value: Tensor) -> Tensor:
         """The cross term of Eq. 8; keys and values are replicas on every rank, so without context parallelism."""

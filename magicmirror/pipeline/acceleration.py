@@ -6,6 +6,7 @@ in PSNR is measured by ``benchmarks/caches.py`` (``docs/performance.md``), and n
 
 from __future__ import annotations
 
+import math
 from collections.abc import Iterator
 from contextlib import contextmanager
 from typing import Any
@@ -15,9 +16,12 @@ from diffusers import FirstBlockCacheConfig, MagCacheConfig
 from diffusers.models.attention_dispatch import _AttentionBackendRegistry, attention_backend, dispatch_attention_fn
 
 from magicmirror.errors import ConfigError
+from magicmirror.models.padded_attention import TILE_TOKENS, padded_attention
 from magicmirror.pipeline.speed_options import SpeedOptions, StepCache
+from magicmirror.settings import PADDED_KERNEL
 
 _TRIAL_SHAPE = (1, 16, 2, 64)
+_TRIAL_TOLERANCE = 0.03  # of values that are about 1, in bfloat16
 
 
 def check_speed(options: SpeedOptions, device: torch.device, dtype: torch.dtype) -> None:
@@ -34,9 +38,7 @@ def check_speed(options: SpeedOptions, device: torch.device, dtype: torch.dtype)
     """
     if options.attention is not None:
         try:
-            with attention_backend(options.attention):
-                trial = torch.zeros(_TRIAL_SHAPE, device=device, dtype=dtype)
-                dispatch_attention_fn(trial, trial, trial)
+            _try_kernel(options.attention, device, dtype)
         except Exception as error:  # each kernel fails in its own way
             reason = str(error).strip().partition("\n")[0]
             raise ConfigError(
@@ -48,6 +50,41 @@ def check_speed(options: SpeedOptions, device: torch.device, dtype: torch.dtype)
         raise ConfigError(f"Compilation for {device.type} needs {wanted}.", "Install it, or leave compilation off.")
 
 
+def _try_kernel(name: str, device: torch.device, dtype: torch.dtype) -> None:
+    """Attend once; ours, which depends on what a kernel says of its softmax, must also be right."""
+    trial = torch.linspace(-3, 3, math.prod(_TRIAL_SHAPE)).sin().reshape(_TRIAL_SHAPE).to(device, dtype)
+    if name != PADDED_KERNEL:
+        with attention_backend(name):
+            dispatch_attention_fn(trial, trial, trial)
+        return
+    by_head = trial.float().cpu().transpose(1, 2)
+    expected = torch.nn.functional.scaled_dot_product_attention(by_head, by_head, by_head).transpose(1, 2)
+    difference = (padded_attention(trial, trial, trial).float().cpu() - expected).abs().max().item()
+    if not difference < _TRIAL_TOLERANCE:
+        raise RuntimeError(f"it is wrong by {difference:.2g}")
+
+
+def set_attention(transformer: Any, name: str) -> None:
+    """Have all blocks of a transformer attend with one kernel.
+
+    Args:
+        transformer: ``MagicMirrorTransformer3DModel``.
+        name: One of ``ATTENTION_KERNELS`` that ``check_speed`` let pass.
+    """
+    pads = name == PADDED_KERNEL
+    for processor in transformer.attn_processors.values():
+        processor.token_multiple = TILE_TOKENS if pads else None
+    if pads:
+        transformer.reset_attention_backend()
+        return
+    # The library makes it the choice of every model in the process as well; that one is put back.
+    choice, _ = _AttentionBackendRegistry.get_active_backend()
+    try:
+        transformer.set_attention_backend(name)
+    finally:
+        _AttentionBackendRegistry.set_active_backend(choice)
+
+
 def accelerate_pipeline(pipeline: Any, options: SpeedOptions) -> None:
     """Apply the options to a pipeline that has its place on a device.
 
@@ -56,12 +93,7 @@ def accelerate_pipeline(pipeline: Any, options: SpeedOptions) -> None:
         options: What was asked for, after ``check_speed``.
     """
     if options.attention is not None:
-        # The library makes it the choice of every model in the process as well; that one is put back.
-        choice, _ = _AttentionBackendRegistry.get_active_backend()
-        try:
-            pipeline.transformer.set_attention_backend(options.attention)
-        finally:
-            _AttentionBackendRegistry.set_active_backend(choice)
+        set_attention(pipeline.transformer, options.attention)
     if options.compile:
         pipeline.transformer.compile_repeated_blocks()
     pipeline.step_cache = options.cache
@@ -81,11 +113,12 @@ def speed_record(pipeline: Any) -> dict[str, Any]:
         every step) and the precision of decoding.
     """
     transformer, cache = pipeline.transformer, pipeline.step_cache
-    kernel = next(iter(transformer.attn_processors.values()))._attention_backend
+    processor = next(iter(transformer.attn_processors.values()))
     active, _ = _AttentionBackendRegistry.get_active_backend()
+    kernel = PADDED_KERNEL if processor.token_multiple else (processor._attention_backend or active).value
     return {
         "compile": any(block._compiled_call_impl is not None for block in transformer.transformer_blocks),
-        "attention": str((kernel or active).value),
+        "attention": str(kernel),
         "step_cache": None if cache is None else str(cache),
         "decode_dtype": str(pipeline.decode_dtype or pipeline.vae.dtype).removeprefix("torch."),
     }

@@ -55,8 +55,8 @@ class SpeedOptions:
 
     Args:
         compile: Compile the transformer's blocks, one graph for all of a kind; the first request waits for it.
-        attention: Kernel by diffusers' name (``native``, ``_native_cudnn``, ``flash``, ``_flash_3``, ``sage``, ...);
-            ``None`` takes torch's choice.
+        attention: Kernel by diffusers' name (``native``, ``_native_cudnn``, ``flash``, ``_flash_3``, ``sage``, ...), or
+            ``padded``, cuDNN's on whole tiles of tokens; ``None`` takes torch's choice.
         cache: Reuse of steps.
         bfloat16_decode: Whether a float32 VAE on a CPU multiplies in bfloat16; ``None`` is yes where the processor has
             instructions for it. The preview's frames then differ by two grey levels at most (62 dB), in a third of

@@ -7,7 +7,7 @@ from diffusers.models.attention_dispatch import AttentionBackendName, _Attention
 from magicmirror.errors import ConfigError
 from magicmirror.pipeline.acceleration import accelerate_pipeline, check_speed, speed_record
 from magicmirror.pipeline.speed_options import SpeedOptions, StepCache
-from magicmirror.settings import ATTENTION_KERNELS
+from magicmirror.settings import ATTENTION_KERNELS, PADDED_KERNEL
 
 STEPS = 6
 EAGER = StepCache("first-block", 100.0)  # so lax that every step after the first is reused
@@ -91,7 +91,27 @@ def test_an_attention_kernel_reaches_the_blocks_and_no_other_model(fresh_pipelin
     kernels = {str(processor._attention_backend) for processor in fresh_pipeline.transformer.attn_processors.values()}
     assert kernels == {"_native_math"} or kernels == {"AttentionBackendName._NATIVE_MATH"}
     assert str(_AttentionBackendRegistry.get_active_backend()[0]).lower().endswith("native")
-    assert set(ATTENTION_KERNELS) <= {name.value for name in AttentionBackendName}
+    assert set(ATTENTION_KERNELS) - {PADDED_KERNEL} <= {name.value for name in AttentionBackendName}
+
+
+def test_padded_tokens_make_the_same_video_and_are_named_in_its_record(fresh_pipeline, reference):
+    options = {"seed": 0, "num_inference_steps": 2, "guidance_scale": 3.0, "output_type": "latent"}
+    expected = fresh_pipeline("a man smiles", [reference], **options).frames
+    padded = SpeedOptions(attention=PADDED_KERNEL)
+    check_speed(padded, torch.device("cpu"), torch.float32)
+    accelerate_pipeline(fresh_pipeline, padded)
+    found = fresh_pipeline("a man smiles", [reference], **options).frames
+    assert speed_record(fresh_pipeline)["attention"] == "padded" and not torch.equal(found, expected)
+    torch.testing.assert_close(found, expected, rtol=0, atol=1e-4)
+    accelerate_pipeline(fresh_pipeline, SpeedOptions(attention="native"))
+    assert speed_record(fresh_pipeline)["attention"] == "native"
+    assert torch.equal(fresh_pipeline("a man smiles", [reference], **options).frames, expected)
+
+
+def test_a_padded_kernel_that_is_wrong_on_this_machine_is_refused(monkeypatch):
+    monkeypatch.setattr("magicmirror.pipeline.acceleration.padded_attention", lambda query, key, value: 0.9 * value)
+    with pytest.raises(ConfigError, match='"padded" cannot be used on cpu: it is wrong by'):
+        check_speed(SpeedOptions(attention=PADDED_KERNEL), torch.device("cpu"), torch.float32)
 
 
 @pytest.mark.parametrize("kernel", ["flash", "_native_cudnn"])

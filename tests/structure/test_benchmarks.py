@@ -61,6 +61,12 @@ def test_stock_and_ours_share_their_weights_and_differ_by_the_identity(script):
     assert loops[0].shape == loops[1].shape and not torch.allclose(loops[0], loops[1], atol=1e-3)
     torch.testing.assert_close(loops[1], loops[2], rtol=0, atol=1e-4)
     assert 1.0 < overhead.counted_work(contest) < 3.0
+    padded = overhead.Contest(size, torch.device("cpu"), steps=2, compiled=False, attention="padded")
+    with torch.no_grad():
+        assert torch.equal(padded.stock_step(), stock)  # the choice is ours alone
+        changed = padded.our_step()
+    assert not torch.equal(changed, ours)
+    torch.testing.assert_close(changed, ours, rtol=0, atol=1e-4)
 
 
 def test_rungs_stand_on_each_other_and_one_that_fails_stops_none(script):
