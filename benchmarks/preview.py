@@ -6,7 +6,8 @@
 served on a free port of this machine, and ``python -m magicmirror generate``. *warm* is a request in this process:
 analysis of the photo, the video, its likeness and its file. Each has its wall time and its CPU time: on a machine with
 other work the first is longer than it need be, the second hardly. *outside the model* is what of a warm request is
-neither identity, prompt, denoising nor decoding.
+neither identity, prompt, denoising nor decoding; *outside every network* is that without the face networks' work, which
+finds and embeds the faces of the photo (*analysis*) and of all frames (*likeness*).
 """
 
 from __future__ import annotations
@@ -128,7 +129,17 @@ def warm_requests(runs: int) -> list[Times]:
             whole = {"wall": time.perf_counter() - wall, "cpu": time.process_time() - cpu}
             stages = {name: float(value) for name, value in _timings(take).items()}
             model = sum(stages[name] for name in STAGES)
-            measured.append({"analysis": analysis, **stages, **whole, "outside the model": whole["wall"] - model})
+            outside = whole["wall"] - model
+            faces = analysis + stages["likeness"]
+            measured.append(
+                {
+                    "analysis": analysis,
+                    **stages,
+                    **whole,
+                    "outside the model": outside,
+                    "outside every network": outside - faces,
+                }
+            )
     return measured[1:]
 
 
