@@ -208,8 +208,8 @@ def _smile(mouth: Float32Array, x: Float32Array, y: Float32Array, extent: float)
     for side in (-1.0, 1.0):
         dx = x - (mouth[0] + side * 0.105)
         weight = np.exp(-0.5 * ((dx / 0.05) ** 2 + (dy / 0.055) ** 2))
-        shift_x += weight * side * 0.022
-        shift_y -= weight * 0.026
+        shift_x += weight * side * 0.033
+        shift_y -= weight * 0.039
     return (x - extent * shift_x).astype(np.float32), (y - extent * shift_y).astype(np.float32)
 
 

@@ -190,7 +190,7 @@ MOTIONS: dict[str, Motion] = {
     "blink": Motion({"blink": 1.0}, _once, "face"),
     "smile": Motion({"smile": 1.0}, _arrive, "face"),
     "open_mouth": Motion({"mouth": 1.0}, _arrive, "face"),
-    "talk": Motion({"mouth": 0.7}, _syllables, "face"),
+    "talk": Motion({"mouth": 1.0}, _syllables, "face"),
 }
 
 
