@@ -115,7 +115,9 @@ def speed_record(pipeline: Any) -> dict[str, Any]:
     transformer, cache = pipeline.transformer, pipeline.step_cache
     processor = next(iter(transformer.attn_processors.values()))
     active, _ = _AttentionBackendRegistry.get_active_backend()
-    kernel = PADDED_KERNEL if processor.token_multiple else (processor._attention_backend or active).value
+    # A processor of the library's own, which somebody may have set, pads nothing.
+    padded = getattr(processor, "token_multiple", None) is not None
+    kernel = PADDED_KERNEL if padded else (processor._attention_backend or active).value
     return {
         "compile": any(block._compiled_call_impl is not None for block in transformer.transformer_blocks),
         "attention": str(kernel),
