@@ -2,8 +2,7 @@
 
 from __future__ import annotations
 
-import os
-from concurrent.futures import ThreadPoolExecutor
+from itertools import pairwise
 
 import numpy as np
 
@@ -11,8 +10,6 @@ from magicmirror.types import UInt8Array
 
 WORK_SIDE_PX = 96
 """Frames are reduced to this longer side first: motion is a share of the picture, and small ones are quick."""
-FLOW_THREADS = min(4, os.cpu_count() or 1)
-"""Pairs of frames that are compared at the same time; OpenCV lets other threads run."""
 
 
 def measure_motion(frames: UInt8Array, fps: float) -> float | None:
@@ -33,14 +30,8 @@ def measure_motion(frames: UInt8Array, fps: float) -> float | None:
     scale = WORK_SIDE_PX / max(height, width)
     size = max(16, round(width * scale)), max(16, round(height * scale))
     grey = [cv2.resize(cv2.cvtColor(frame, cv2.COLOR_RGB2GRAY), size, interpolation=cv2.INTER_AREA) for frame in frames]
-    with ThreadPoolExecutor(FLOW_THREADS, "motion") as pool:
-        lengths = list(pool.map(_mean_flow, grey[:-1], grey[1:]))
+    lengths = []
+    for before, after in pairwise(grey):
+        flow = cv2.calcOpticalFlowFarneback(before, after, None, 0.5, 3, 15, 3, 5, 1.2, 0)  # type: ignore[call-overload]
+        lengths.append(float(np.linalg.norm(flow, axis=2).mean()))
     return float(100.0 * np.mean(lengths) / max(size) * fps)
-
-
-def _mean_flow(before: UInt8Array, after: UInt8Array) -> float:
-    """Mean length of the optical flow from one (H, W) grey picture to another, in px."""
-    import cv2
-
-    flow = cv2.calcOpticalFlowFarneback(before, after, None, 0.5, 3, 15, 3, 5, 1.2, 0)  # type: ignore[call-overload]
-    return float(np.linalg.norm(flow, axis=2).mean())
