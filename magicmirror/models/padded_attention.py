@@ -38,14 +38,12 @@ def padded_attention(query: Tensor, key: Tensor, value: Tensor, multiple: int = 
     """
     length = query.size(1)
     copies = -length % multiple
-    last = key[:, -1:]
-    if copies:
-        query, value = (F.pad(x, (0, 0, 0, 0, 0, copies)) for x in (query, value))
-        key = torch.cat([key, last.expand(-1, copies, -1, -1)], dim=1)
-    attended, log_sum = _attend(query, key, value)
     if not copies:
-        return attended
-    query, attended, log_sum = (x[:, :length] for x in (query, attended, log_sum))
+        return _attend(query, key, value)[0]
+    last, zeros = key[:, -1:], (0, 0, 0, 0, 0, copies)
+    longer_key = torch.cat([key, last.expand(-1, copies, -1, -1)], dim=1)
+    longer = _attend(F.pad(query, zeros), longer_key, F.pad(value, zeros))
+    attended, log_sum = (x[:, :length] for x in longer)
     # In float32, as the kernel has it: the rest is small where the last key has nearly all of the softmax.
     score = (query.float() * last.float()).sum(dim=-1) * query.size(-1) ** -0.5
     rest = 1 - copies * torch.exp(score - log_sum)

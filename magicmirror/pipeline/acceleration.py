@@ -115,9 +115,10 @@ def speed_record(pipeline: Any) -> dict[str, Any]:
     transformer, cache = pipeline.transformer, pipeline.step_cache
     processor = next(iter(transformer.attn_processors.values()))
     active, _ = _AttentionBackendRegistry.get_active_backend()
-    # A processor of the library's own, which somebody may have set, pads nothing.
-    padded = getattr(processor, "token_multiple", None) is not None
-    kernel = PADDED_KERNEL if padded else (processor._attention_backend or active).value
+    chosen = processor._attention_backend
+    # A processor of the library's own, which somebody may have set, pads nothing; ours does where no kernel was chosen.
+    padded = chosen is None and getattr(processor, "token_multiple", None) is not None
+    kernel = PADDED_KERNEL if padded else (chosen or active).value
     return {
         "compile": any(block._compiled_call_impl is not None for block in transformer.transformer_blocks),
         "attention": str(kernel),

@@ -103,6 +103,9 @@ def test_padded_tokens_make_the_same_video_and_are_named_in_its_record(fresh_pip
     found = fresh_pipeline("a man smiles", [reference], **options).frames
     assert speed_record(fresh_pipeline)["attention"] == "padded" and not torch.equal(found, expected)
     torch.testing.assert_close(found, expected, rtol=0, atol=1e-4)
+    for processor in fresh_pipeline.transformer.attn_processors.values():
+        processor._attention_backend = AttentionBackendName._NATIVE_MATH  # as set_attention_backend of the library
+    assert speed_record(fresh_pipeline)["attention"] == "_native_math"
     accelerate_pipeline(fresh_pipeline, SpeedOptions(attention="native"))
     assert speed_record(fresh_pipeline)["attention"] == "native"
     assert torch.equal(fresh_pipeline("a man smiles", [reference], **options).frames, expected)
