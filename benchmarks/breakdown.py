@@ -92,7 +92,7 @@ def main() -> None:
     keep_freed_memory()
     device = torch.device("cuda" if args.full else "cpu")
     size = random_models.published("cogvideox-5b") if args.full else random_models.reduced()
-    contest = overhead.Contest(size, device, steps=2, compiled=False)
+    contest = overhead.Contest(size, device, steps=2)
     contest.our_step()
     mark(contest.ours)
     activities = [ProfilerActivity.CPU] + ([ProfilerActivity.CUDA] if args.full else [])

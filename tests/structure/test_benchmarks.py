@@ -51,7 +51,7 @@ def test_exponents_and_psnr_of_known_values(script):
 def test_stock_and_ours_share_their_weights_and_differ_by_the_identity(script):
     models, overhead = script("random_models"), script("overhead")
     size = models.reduced(heads=2, layers=2, frames=1, height=8, width=8)
-    contest = overhead.Contest(size, torch.device("cpu"), steps=2, compiled=False)
+    contest = overhead.Contest(size, torch.device("cpu"), steps=2)
     assert contest.stock.proj_out.weight.data_ptr() == contest.ours.proj_out.weight.data_ptr()
     with torch.no_grad():
         stock, ours = contest.stock_step(), contest.our_step()
@@ -61,12 +61,31 @@ def test_stock_and_ours_share_their_weights_and_differ_by_the_identity(script):
     assert loops[0].shape == loops[1].shape and not torch.allclose(loops[0], loops[1], atol=1e-3)
     torch.testing.assert_close(loops[1], loops[2], rtol=0, atol=1e-4)
     assert 1.0 < overhead.counted_work(contest) < 3.0
-    padded = overhead.Contest(size, torch.device("cpu"), steps=2, compiled=False, attention="padded")
+    padded = overhead.Contest(size, torch.device("cpu"), steps=2, attention="padded")
     with torch.no_grad():
         assert torch.equal(padded.stock_step(), stock)  # the choice is ours alone
         changed = padded.our_step()
     assert not torch.equal(changed, ours)
     torch.testing.assert_close(changed, ours, rtol=0, atol=1e-4)
+
+
+def test_compiled_models_are_compared_and_their_work_counted(script, monkeypatch, capsys, tmp_path):
+    """As a command: counting operations and compiled blocks do not bear each other."""
+    models, overhead = script("random_models"), script("overhead")
+    tiny = models.reduced(heads=2, layers=2, frames=1, height=8, width=8)
+    monkeypatch.setattr(models, "reduced", lambda: tiny)
+    monkeypatch.setattr(overhead, "keep_freed_memory", lambda: None)  # for a whole process, which is pytest's here
+    # Traced as ever; making machine code of it would take a quarter of a minute.
+    compile_module = torch.nn.Module.compile
+    monkeypatch.setattr(torch.nn.Module, "compile", lambda self, **kw: compile_module(self, backend="eager", **kw))
+    written = tmp_path / "record.json"
+    arguments = ["--compile", "--attention", "padded", "--runs", "1", "--loops", "0", "--json", str(written)]
+    monkeypatch.setattr(sys, "argv", ["overhead.py", *arguments])
+    overhead.main()
+    found = json.loads(written.read_text())
+    assert found["settings"]["compile"] and found["settings"]["attention"] == "padded"
+    assert 1.0 < found["results"]["work_ratio"] < 3.0 and found["results"]["step"]["ratio"]["median"] > 0
+    assert "| step |" in capsys.readouterr().out
 
 
 def test_rungs_stand_on_each_other_and_one_that_fails_stops_none(script):
