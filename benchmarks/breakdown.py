@@ -20,6 +20,7 @@ import random_models
 import record
 import torch
 from torch import nn
+from torch.autograd import DeviceType
 from torch.profiler import ProfilerActivity, profile, record_function
 
 from magicmirror.models.attention import MagicMirrorAttnProcessor
@@ -66,10 +67,16 @@ def _around(module: nn.Module, name: str) -> None:
 
 
 def shares(events: Any, on_gpu: bool) -> tuple[dict[str, float], dict[str, float]]:
-    """Seconds by part (with *the rest*), and by operation, largest first."""
+    """Seconds by part (with *the rest*), and by operation, largest first.
+
+    Args:
+        events: Averages of the profiler. Those of the host alone are read: they know the time of the kernels that they
+            started, and a GPU's kernels and ranges are listed once more as events of their own.
+        on_gpu: Whether the seconds are the GPU's.
+    """
     parts: Counter[str] = Counter()
     operations: Counter[str] = Counter()
-    for event in events:
+    for event in (event for event in events if event.device_type == DeviceType.CPU):
         if event.key.startswith(PARTS):
             parts[event.key.removeprefix(PARTS)] += (event.device_time_total if on_gpu else event.cpu_time_total) / 1e6
         else:

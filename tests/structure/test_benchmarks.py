@@ -5,10 +5,12 @@ from __future__ import annotations
 import importlib
 import json
 import sys
+from types import SimpleNamespace
 
 import numpy as np
 import pytest
 import torch
+from torch.autograd import DeviceType
 
 from magicmirror.training.networks import identity_objective
 from magicmirror.training.parts import WHOLE
@@ -86,6 +88,30 @@ def test_compiled_models_are_compared_and_their_work_counted(script, monkeypatch
     assert found["settings"]["compile"] and found["settings"]["attention"] == "padded"
     assert 1.0 < found["results"]["work_ratio"] < 3.0 and found["results"]["step"]["ratio"]["median"] > 0
     assert "| step |" in capsys.readouterr().out
+
+
+def test_shares_count_every_kernel_of_a_gpu_once(script):
+    """The profiler lists a kernel at the operation that started it, by itself, and in the ranges around it."""
+    breakdown = script("breakdown")
+
+    def event(key, device, total, own):
+        times = {f"{prefix}{kind}_time_total": 0.0 for prefix in ("", "self_") for kind in ("cpu", "device")}
+        times |= {"device_time_total": total * 1e6, "self_device_time_total": own * 1e6}
+        return SimpleNamespace(key=key, device_type=device, **times)
+
+    host, gpu = DeviceType.CPU, DeviceType.CUDA
+    events = [
+        event(breakdown.PARTS + "feed-forward", host, 3.0, 0.0),
+        event("aten::linear", host, 3.0, 0.0),
+        event("aten::addmm", host, 3.0, 3.0),
+        event("aten::add", host, 1.0, 1.0),
+        event(breakdown.PARTS + "feed-forward", gpu, 3.5, 3.5),
+        event("gemm_bf16", gpu, 3.0, 3.0),
+        event("add_kernel", gpu, 1.0, 1.0),
+    ]
+    parts, operations = breakdown.shares(events, on_gpu=True)
+    assert parts.pop("feed-forward") == 3.0 and list(parts.values()) == [1.0]
+    assert {name: time for name, time in operations.items() if time} == {"aten::addmm": 3.0, "aten::add": 1.0}
 
 
 def test_rungs_stand_on_each_other_and_one_that_fails_stops_none(script):
