@@ -2,6 +2,7 @@
 
     python benchmarks/memory.py [--json FILE]                    # the preview model on the CPU: resident set
     python benchmarks/memory.py --full [--profile NAME]          # published sizes, random weights: needs a GPU
+    python benchmarks/memory.py --full --rows model:int8:tiled   # some of the rows
 
 Every row runs in a process of its own. On a GPU the peak is that of torch's allocator (``max_memory_allocated``) from
 the first network to the last frame; on a CPU it is the resident set, of which *libraries* is the part before anything
@@ -141,12 +142,21 @@ def in_own_process(profile: str, row: Sequence[str]) -> dict[str, Any]:
     return result
 
 
+def row_of(text: str) -> tuple[str, str, str]:
+    """Read a row as the command line names it."""
+    found = tuple(text.split(":"))
+    if found not in GPU_ROWS + CPU_ROWS:
+        raise argparse.ArgumentTypeError(f"{text} is none of {', '.join(':'.join(row) for row in GPU_ROWS)}")
+    return found  # type: ignore[return-value]
+
+
 def main() -> None:
     """Measure, print a table, write JSON."""
     parser = record.parser(__doc__)
     parser.add_argument("--full", action="store_true", help="published sizes on a GPU")
     parser.add_argument("--profile", default="cogvideox-5b", help="with --full")
     parser.add_argument("--at-once", type=int, default=1, metavar="N", help="rows that run side by side")
+    parser.add_argument("--rows", nargs="+", type=row_of, metavar="POLICY:WEIGHTS:DECODE", help="those alone")
     parser.add_argument("--row", nargs=4, help=argparse.SUPPRESS)
     args = parser.parse_args()
     if args.row:
@@ -159,10 +169,12 @@ def main() -> None:
             parser.error("--full needs a CUDA device")
     profile, rows = (args.profile, GPU_ROWS) if args.full else ("preview", CPU_ROWS)
     with ThreadPoolExecutor(args.at_once) as pool:
-        results = list(pool.map(lambda row: in_own_process(profile, row), rows))
+        results = list(pool.map(lambda row: in_own_process(profile, row), args.rows or rows))
     header = ["policy", "weights", "decode", "peak_gib", "libraries_gib", "seconds", "failed"]
     print(f"{profile}, one request\n")
     print(record.table(header, [[result.get(name, "") for name in header] for result in results]))
+    if all("failed" in result for result in results):
+        sys.exit("No row was measured.")
     record.finish("memory", {"profile": profile, "steps": 2, "at_once": args.at_once}, results, args.json)
 
 

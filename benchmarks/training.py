@@ -11,12 +11,13 @@ from __future__ import annotations
 
 import argparse
 import json
-import platform
 import tempfile
 import time
 from dataclasses import replace
 from pathlib import Path
 from typing import Any
+
+import record
 
 FIRST = 2
 """Steps that warm up and are not counted."""
@@ -143,32 +144,24 @@ def run(args: argparse.Namespace) -> dict[str, Any]:
             latent, crop_px, embedding = (5, 16, 16, 16), 128, 128
         shards = args.data or [write_random_shards(Path(folder) / "shards", latent, crop_px, embedding)]
         rows = [measure(find_recipe(name), networks, shards, kind, args.steps) for kind, name in recipes.items()]
-    return {
-        "torch": torch.__version__,
-        "threads": torch.get_num_threads(),
-        "device": torch.cuda.get_device_name() if torch.cuda.is_available() else platform.processor() or "cpu",
-        "recipes": recipes,
-        "rows": rows,
-    }
+    return {"recipes": recipes, "rows": rows}
 
 
 def main() -> None:
     """Measure, print a table, write JSON."""
-    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
+    parser = record.parser(__doc__)
     parser.add_argument("--steps", type=int, default=6, help="measured steps of each kind")
     parser.add_argument("--recipe", default="joint", help="recipe of the preview")
     parser.add_argument("--data", type=Path, action="append", help="folder of shards")
     parser.add_argument("--full-size", action="store_true", help="CogVideoX-5B's sizes, on a GPU")
-    parser.add_argument("--json", type=Path)
     args = parser.parse_args()
     result = run(args)
-    print(f"torch {result['torch']}, {result['device']}, {result['threads']} threads\n")
-    print("| kind | samples a step | s a step | samples/s | waiting for data |\n|---|---|---|---|---|")
-    for row in result["rows"]:
-        figures = f"{row['s_a_step']:.2f} | {row['samples_a_s']:.1f} | {100 * row['data_share']:.1f} %"
-        print(f"| {row['kind']} | {row['samples_a_step']} | {figures} |")
-    if args.json is not None:
-        args.json.write_text(json.dumps(result, indent=2) + "\n")
+    keys = ("kind", "samples_a_step", "s_a_step", "samples_a_s", "data_share", "gpu_memory_gib")
+    header = ("kind", "samples a step", "s a step", "samples/s", "share of waiting for data", "GPU memory, GiB")
+    rows = [["" if row[key] is None else row[key] for key in keys] for row in result["rows"]]
+    print(record.table(header, rows))
+    settings = {"recipes": result["recipes"], "steps": args.steps, "full_size": args.full_size}
+    record.finish("training", settings, result["rows"], args.json)
 
 
 if __name__ == "__main__":

@@ -5,6 +5,7 @@ from __future__ import annotations
 import importlib
 import json
 import sys
+from pathlib import Path
 from types import SimpleNamespace
 
 import numpy as np
@@ -114,6 +115,61 @@ def test_shares_count_every_kernel_of_a_gpu_once(script):
     assert {name: time for name, time in operations.items() if time} == {"aten::addmm": 3.0, "aten::add": 1.0}
 
 
+@pytest.fixture
+def full_size(script, monkeypatch, tmp_path):
+    """The script with a folder of benchmarks of its own, and a figure for each of them."""
+    module = script("full_size")
+    monkeypatch.setattr(module, "__file__", str(tmp_path / "full_size.py"))
+    (tmp_path / "good.py").write_text("import sys\nopen(sys.argv[-1], 'w').write('{}')\nprint('a table')\n")
+    (tmp_path / "bad.py").write_text("raise SystemExit('no kernel for this device')\n")
+    (tmp_path / "child.py").write_text(
+        "import os, sys, time\nopen(sys.argv[1], 'w').write(str(os.getpid()))\ntime.sleep(60)\n"
+    )
+    (tmp_path / "slow.py").write_text(
+        "import subprocess, sys\nsubprocess.run([sys.executable, __file__.replace('slow', 'child'), sys.argv[1]])\n"
+    )
+    return module
+
+
+def test_what_fails_or_lasts_too_long_stops_no_other_figure(full_size, tmp_path, capsys):
+    figure, pid = full_size.Figure, tmp_path / "pid"
+    figures = [figure("bad", ("bad.py",)), figure("slow", ("slow.py", str(pid)), 3.0), figure("good", ("good.py",))]
+    out = tmp_path / "out"
+    became = [became for _, became, _ in full_size.measure_all(figures, out, minutes=1)]
+    assert became == ["failed (1): no kernel for this device", "stopped after 3 s", "measured"]
+    assert (out / "good.json").read_text() == "{}" and (out / "good.log").read_text() == "a table\n"
+    assert not _runs(int(pid.read_text()))  # what it had started has ended too
+    again = full_size.measure_all(figures[2:], out, minutes=0)
+    assert again[0][1] == "was there" and "good: measured" in capsys.readouterr().out
+
+
+def test_figures_wait_for_the_next_time_when_the_minutes_are_over(full_size, tmp_path):
+    now = iter([0.0, 0.0, 61.0, 61.0, 61.0])
+    figures = [full_size.Figure(name, ("good.py",)) for name in ("first", "second")]
+    rows = full_size.measure_all(figures, tmp_path / "out", 1, lambda: next(now))
+    assert [row[:2] for row in rows] == [("first", "measured"), ("second", "not begun")]
+    assert not (tmp_path / "out" / "second.log").exists()
+
+
+def test_every_figure_at_full_size_names_options_that_its_benchmark_has(script, monkeypatch, capsys):
+    """Each command is read by its own parser, up to the GPU that is missing here."""
+    monkeypatch.setattr(torch.cuda, "is_available", lambda: False)
+    for figure in script("full_size").FIGURES:
+        name, *arguments = figure.command
+        monkeypatch.setattr(sys, "argv", [name, *arguments, "--json", "nowhere"])
+        with pytest.raises(SystemExit) as ended:
+            script(name.removesuffix(".py")).main()
+        said = f"{ended.value.code} {capsys.readouterr().err}"
+        assert "needs a CUDA device" in said or "needs a GPU" in said, (figure.name, said)
+
+
+def _runs(pid):
+    try:
+        return "zombie" not in Path(f"/proc/{pid}/status").read_text()
+    except FileNotFoundError:
+        return False
+
+
 def test_rungs_stand_on_each_other_and_one_that_fails_stops_none(script):
     speedups = script("speedups")
     ladder = speedups.Ladder(speedups.find_profile("preview"), full=False)
@@ -153,7 +209,7 @@ def test_a_clip_is_taken_apart_into_what_training_would_predict_of_it(script, mo
 
 
 @pytest.mark.parametrize(
-    "name", ["overhead", "memory", "scaling", "breakdown", "preview", "caches", "page", "speedups"]
+    "name", ["overhead", "memory", "scaling", "breakdown", "preview", "caches", "page", "speedups", "training"]
 )
 def test_every_benchmark_tells_its_commands(script, monkeypatch, capsys, name):
     monkeypatch.setattr(sys, "argv", [f"{name}.py", "--help"])
