@@ -2,10 +2,9 @@
 
 from __future__ import annotations
 
-from itertools import pairwise
-
 import numpy as np
 
+from magicmirror.media.optical_flow import dense_flow, grey_frames
 from magicmirror.types import UInt8Array
 
 WORK_SIDE_PX = 96
@@ -29,9 +28,6 @@ def measure_motion(frames: UInt8Array, fps: float) -> float | None:
     height, width = frames.shape[1:3]
     scale = WORK_SIDE_PX / max(height, width)
     size = max(16, round(width * scale)), max(16, round(height * scale))
-    grey = [cv2.resize(cv2.cvtColor(frame, cv2.COLOR_RGB2GRAY), size, interpolation=cv2.INTER_AREA) for frame in frames]
-    lengths = []
-    for before, after in pairwise(grey):
-        flow = cv2.calcOpticalFlowFarneback(before, after, None, 0.5, 3, 15, 3, 5, 1.2, 0)  # type: ignore[call-overload]
-        lengths.append(float(np.linalg.norm(flow, axis=2).mean()))
-    return float(100.0 * np.mean(lengths) / max(size) * fps)
+    grey = [cv2.resize(frame, size, interpolation=cv2.INTER_AREA) for frame in grey_frames(frames)]
+    flow = dense_flow(np.stack(grey).astype(np.uint8))
+    return float(100.0 * np.linalg.norm(flow, axis=-1).mean() / max(size) * fps)
