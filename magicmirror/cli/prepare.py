@@ -91,7 +91,9 @@ def run(args: argparse.Namespace) -> int:
             build(folder, args.output / manifest, Origin(args.source, args.licence), args)
         records = read(args.output / manifest, "train")
         if not records:
-            raise ConfigError(f'No {name} in "{folder}" is one to train with.', _remedy(name))
+            held_out = len(read(args.output / manifest)) - len(records)
+            why = f" ({held_out} held out for validation and tests)" if held_out else ""
+            raise ConfigError(f'No {name} in "{folder}" is one to train with{why}.', _remedy(name))
         computed += precompute(
             records,
             folder,

@@ -18,7 +18,16 @@ _NAMES = (
     "vae, decoder, anchored_vae, tower, captions, joint, likeness, predicted_decoder, base, stage1_images, "
     "stage2_videos, cogvideox_5b_stage1 or cogvideox_5b_stage2 (magicmirror/training/recipes.py)"
 )
-_SETTINGS = ("seed", "max_steps", "micro_batch", "checkpoint_steps", "validation_steps", "log_steps", "mixed_precision")
+_SETTINGS = (
+    "seed",
+    "max_steps",
+    "learning_rate",
+    "micro_batch",
+    "checkpoint_steps",
+    "validation_steps",
+    "log_steps",
+    "mixed_precision",
+)
 
 
 def add_arguments(parser: argparse.ArgumentParser) -> None:
@@ -45,6 +54,7 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
     start.add_argument("--allow-incomplete", action="store_true", help="train on the shards that are there already")
     settings = parser.add_argument_group("settings in place of the recipe's")
     settings.add_argument("--max-steps", type=int, metavar="N", help="optimiser steps")
+    settings.add_argument("--learning-rate", type=float, metavar="RATE", help="the highest of the run")
     settings.add_argument("--seed", type=int, help="of weights, noise and data order (default: 0)")
     settings.add_argument("--micro-batch", type=int, metavar="N", help="samples a process takes at once, at most")
     settings.add_argument("--checkpoint-steps", type=int, metavar="N", help="steps between checkpoints")

@@ -26,6 +26,8 @@ from magicmirror.training.perceptual_loss import PerceptualLoss, PictureDistance
 from magicmirror.training.portrait_clips import portrait_batches
 from magicmirror.training.predicted_latents import PredictedLatents
 from magicmirror.training.recipes import Recipe
+from magicmirror.training.same_run import fingerprints
+from magicmirror.training.schedule import from_seed
 from magicmirror.training.tower import TowerObjective
 from magicmirror.training.trainer import Trainer, make_accelerator
 from magicmirror.training.vae_objective import VaeObjective
@@ -75,6 +77,7 @@ def build_trainer(
         output / CHECKPOINT_FOLDER,
         curves=output / CURVES_FOLDER if curves else None,
         accelerator=accelerator,
+        made_from=fingerprints(data, objective),
     )
     if config.validation_steps:
         trainer.validate = _validation(recipe, networks, batches, output / VALIDATION_FOLDER, accelerator)
@@ -129,7 +132,8 @@ def _pipeline_parts(
         objective = TowerObjective(pipeline.image_encoder, pipeline.face_perceiver, pipeline.transformer)
         return objective, tower_batches(pipeline, data, config, allow_incomplete)
     if recipe.objective == "captions":
-        return CaptionObjective(pipeline.text_encoder), caption_batches(pipeline, config)
+        made = from_seed(config.seed, lambda: CaptionObjective(pipeline.text_encoder))
+        return made, caption_batches(pipeline, config)
     terms = _recogniser_terms(pipeline, config, data, allow_incomplete)
     if terms[0] is None:
         logger.info("the identity term of section 3.4 is off in this run")

@@ -57,7 +57,8 @@ class CaptionObjective(nn.Module):
         """Compute the loss.
 
         Args:
-            batch: ``input_ids`` (B, T), ``poses`` (B, F, P) and ``styles`` (B,), indices into ``STYLES``.
+            batch: ``input_ids`` (B, T), ``poses`` (B, F, P), ``styles`` (B,), indices into ``STYLES``, and
+                ``pose_sizes`` (B,), the mean square of the poses of the whole step.
             generator: Unused; nothing here is random.
             part: Unused; every sample counts for itself.
 
@@ -69,7 +70,7 @@ class CaptionObjective(nn.Module):
         words = (batch["input_ids"] != self.text_encoder.config.pad_token_id).float()
         shares = words / words.sum(1, keepdim=True)
         poses = batch["poses"].flatten(1)
-        size = poses.square().mean().clamp_min(1e-6)
+        size = batch["pose_sizes"].mean().clamp_min(1e-6)
         mean = torch.einsum("btd,bt->bd", states, shares)
         of_caption = (self.heads["pose_of_caption"](mean) - poses).square().mean() / size
         each = (self.heads["pose_of_token"](states) - poses[:, None]).square().mean(-1)
@@ -94,11 +95,16 @@ def caption_batches(pipeline: MagicMirrorPipeline, config: TrainingConfig) -> Ba
         rng = np.random.default_rng([config.seed, 3, step])
         # A rare caption is longer than the prompts of this model.
         fitting = (spec for spec in _samples(rng) if takes_caption(pipeline.tokenizer, spec.caption, length))
-        specs = list(islice(fitting, config.image_batch))[part.rows(config.image_batch)]
+        specs = list(islice(fitting, config.image_batch))
+        poses = torch.from_numpy(np.stack([latent_poses(spec.motions, NUM_LATENT_FRAMES) for spec in specs]))
+        mine = part.rows(config.image_batch)
+        own = specs[mine]
         return {
-            "input_ids": text_batch(pipeline.tokenizer, [spec.caption for spec in specs], length)[0],
-            "poses": torch.from_numpy(np.stack([latent_poses(spec.motions, NUM_LATENT_FRAMES) for spec in specs])),
-            "styles": torch.tensor([styles.index(spec.style) for spec in specs]),
+            "input_ids": text_batch(pipeline.tokenizer, [spec.caption for spec in own], length)[0],
+            "poses": poses[mine],
+            # Of the whole step, or parts of it would weigh the same error differently.
+            "pose_sizes": poses.square().mean().expand(len(own)),
+            "styles": torch.tensor([styles.index(spec.style) for spec in own]),
         }
 
     return batch_at

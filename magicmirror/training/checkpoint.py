@@ -30,6 +30,7 @@ def save_checkpoint(
     average: WeightAverage,
     optimizer: torch.optim.Optimizer,
     keep: int,
+    made_from: Mapping[str, str] | None = None,
 ) -> Path:
     """Write ``folder/step-N`` and drop the oldest beyond ``keep``.
 
@@ -41,6 +42,7 @@ def save_checkpoint(
         average: Their running average.
         optimizer: State to go on from.
         keep: Checkpoints to keep.
+        made_from: Of ``same_run.fingerprints``, to be compared when the run goes on.
 
     Returns:
         The new folder.
@@ -56,7 +58,9 @@ def save_checkpoint(
         save_file(trainable_state(model), str(partial / "model.safetensors"))
         save_file(_on_cpu(average.values), str(partial / "average.safetensors"))
         torch.save(optimizer.state_dict(), partial / "optimizer.pt")
-        (partial / "config.json").write_text(json.dumps({"step": step, **asdict(config)}, indent=2) + "\n")
+        (partial / "config.json").write_text(
+            json.dumps({"step": step, **asdict(config), "made_from": dict(made_from or {})}, indent=2) + "\n"
+        )
     for old in map(_hide, checkpoints(folder)[:-keep]):
         shutil.rmtree(old)
     return final

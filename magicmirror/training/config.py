@@ -2,19 +2,9 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping
-from dataclasses import asdict, dataclass, fields
-from typing import Any
+from dataclasses import dataclass
 
 from magicmirror.errors import ConfigError
-
-MAY_CHANGE = frozenset(
-    {"max_steps", "checkpoint_steps", "keep_checkpoints", "log_steps", "validation_steps"}
-    # These compute the same sums in another order, so the result is equal to rounding.
-    | {"micro_batch", "gradient_checkpointing"}
-)
-"""Settings that may differ when a run goes on; every other one changes what comes out."""
-
 
 COUNTS = (
     "max_steps",
@@ -218,37 +208,3 @@ class TrainingConfig:
     def _check(self, name: str, holds: bool, rule: str) -> None:
         if not holds:
             raise ConfigError(f"{name} must {rule}, got {getattr(self, name)!r}.")
-
-
-def changed_settings(saved: Mapping[str, Any], present: TrainingConfig) -> list[str]:
-    """Say which settings that change what comes out of a run differ, with both values.
-
-    Args:
-        saved: Settings beside the checkpoint; one that the checkpoint does not know yet had its default value.
-        present: Settings of this call.
-    """
-    now = asdict(present)
-    defaults = {field.name: field.default for field in fields(TrainingConfig)}
-    return [
-        f"{name} was {before!r}, is {now[name]!r}"
-        for name in now
-        if name not in MAY_CHANGE and (before := saved.get(name, defaults[name])) != now[name]
-    ]
-
-
-def check_same_run(saved: Mapping[str, Any], present: TrainingConfig) -> None:
-    """Refuse to go on with a run under settings that would change what comes out of it.
-
-    Args:
-        saved: Settings beside the checkpoint.
-        present: Settings of this call.
-
-    Raises:
-        ConfigError: Naming every setting that differs, with both values.
-    """
-    differing = changed_settings(saved, present)
-    if differing:
-        raise ConfigError(
-            f"The checkpoints are of a run with other settings: {'; '.join(differing)}.",
-            "Go on with its settings, choose another output folder, or ask for --new-settings.",
-        )

@@ -20,9 +20,6 @@ but a blur pays the least of it.
 
 from __future__ import annotations
 
-from collections.abc import Callable
-from typing import TypeVar
-
 import torch
 from torch import Tensor, nn
 from torch.func import functional_call
@@ -60,9 +57,6 @@ class Critic(nn.Module):
     def nudge(self, noise: Tensor) -> Tensor:
         """Scale standard normal noise, of the shape that it judges, to a step under which scores should stay."""
         raise NotImplementedError
-
-
-SomeCritic = TypeVar("SomeCritic", bound=Critic)
 
 
 class PictureCritic(Critic):
@@ -130,13 +124,6 @@ class LatentCritic(Critic):
     def nudge(self, noise: Tensor) -> Tensor:
         """Scale the noise of every frame alike."""
         return LATENT_NOISE * noise
-
-
-def fresh_critic(seed: int, make: Callable[[], SomeCritic]) -> SomeCritic:
-    """Make a critic that knows nothing; torch's global generator stays as it was."""
-    with torch.random.fork_rng():
-        torch.manual_seed(seed)
-        return make()
 
 
 def critic_losses(critic: Critic, made: Tensor, photos: Tensor, noise: Tensor) -> tuple[Tensor, Tensor]:

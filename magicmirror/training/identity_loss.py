@@ -37,7 +37,7 @@ class IdentityLoss:
 
         Args:
             clean: (B, F, C, H, W) predicted clean latents, scaled.
-            embeddings: (B, E) recognition embeddings of the references.
+            embeddings: (B, E) recognition embeddings of the people, each of the target's own portrait (**D7**).
             keep: (B,) bool; the term makes sense where the prediction is not mostly noise.
 
         Returns:

@@ -19,11 +19,12 @@ from magicmirror.models.transformer import MagicMirrorTransformer3DModel
 from magicmirror.pipeline.denoising import rotary_embedding
 from magicmirror.pipeline.pipeline import MagicMirrorPipeline
 from magicmirror.training.config import TrainingConfig
-from magicmirror.training.critic import LatentCritic, PictureCritic, fresh_critic
+from magicmirror.training.critic import LatentCritic, PictureCritic
 from magicmirror.training.identity_loss import IdentityLoss
 from magicmirror.training.motion_term import MotionTerm
 from magicmirror.training.objective import IdentityVideoObjective, Rotary
 from magicmirror.training.perceptual_loss import PerceptualLoss
+from magicmirror.training.schedule import from_seed
 from magicmirror.training.vocabulary import load_tokenizer
 
 # CogVideoX's schedule. The shift lies between the published 1.0 (5B) and 3.0 (2B): small latents need less noise than
@@ -144,9 +145,11 @@ def identity_objective(
         rotary=rotary_of(pipeline.transformer),
         identity_loss=identity_loss,
         perceptual_loss=perceptual_loss,
-        motion_term=MotionTerm(pipeline.transformer) if config.motion_loss > 0 else None,
-        critic=fresh_critic(config.seed, PictureCritic) if judges_pictures else None,
-        latent_critic=fresh_critic(config.seed, lambda: LatentCritic(channels)) if judges_latents else None,
+        motion_term=from_seed(config.seed, lambda: MotionTerm(pipeline.transformer))
+        if config.motion_loss > 0
+        else None,
+        critic=from_seed(config.seed, PictureCritic) if judges_pictures else None,
+        latent_critic=from_seed(config.seed, lambda: LatentCritic(channels)) if judges_latents else None,
     )
 
 

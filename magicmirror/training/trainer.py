@@ -10,7 +10,7 @@ from __future__ import annotations
 import logging
 import time
 from collections import defaultdict
-from collections.abc import Callable
+from collections.abc import Callable, Mapping
 from contextlib import nullcontext
 from datetime import timedelta
 from pathlib import Path
@@ -24,11 +24,12 @@ from torch import Tensor, nn
 from magicmirror.errors import ConfigError, MagicMirrorError
 from magicmirror.training.average import WeightAverage
 from magicmirror.training.checkpoint import checkpoints, load_checkpoint, read_config, save_checkpoint
-from magicmirror.training.config import TrainingConfig, changed_settings, check_same_run
+from magicmirror.training.config import TrainingConfig
 from magicmirror.training.critic import CRITIC_BETAS, CRITIC_RATE, CRITICS
 from magicmirror.training.loader import BatchLoader
 from magicmirror.training.parts import Batch, BatchSource, Part, fewest_parts, row_count, take
 from magicmirror.training.progress import Progress
+from magicmirror.training.same_run import changed_settings, changed_sources, check_same_run
 from magicmirror.training.schedule import learning_rate_at, step_generator
 
 logger = logging.getLogger(__name__)
@@ -75,6 +76,7 @@ class Trainer:
         curves: Where TensorBoard's curves go, or ``None``.
         load_ahead: Make the next batch in a thread; ``None`` does so where a GPU computes.
         accelerator: Of ``make_accelerator``; ``None`` makes one.
+        made_from: Hashes of what the run is made from, see ``same_run.fingerprints``; a run of others is refused.
 
     Attributes:
         step: Steps done.
@@ -93,8 +95,10 @@ class Trainer:
         curves: Path | None = None,
         load_ahead: bool | None = None,
         accelerator: Accelerator | None = None,
+        made_from: Mapping[str, str] | None = None,
     ) -> None:
         self.config = config
+        self.made_from = dict(made_from or {})
         self.folder = folder
         self.accelerator = accelerator or make_accelerator(config)
         self.own_part = Part(self.accelerator.process_index, self.accelerator.num_processes)
@@ -121,18 +125,17 @@ class Trainer:
                 run of the old settings nor that of the new ones.
 
         Raises:
-            ConfigError: If it is of a run with other settings, see ``config.MAY_CHANGE``.
+            ConfigError: If it is of a run with other settings, data or frozen weights, see ``same_run``.
             WeightsError: If it is of other networks.
         """
         found = checkpoints(self.folder)
         if found:
             saved = read_config(found[-1])
             if new_settings:
-                logger.warning(
-                    "goes on with new settings: %s", "; ".join(changed_settings(saved, self.config)) or "none"
-                )
+                changed = changed_settings(saved, self.config) + changed_sources(saved, self.made_from)
+                logger.warning("goes on with new settings: %s", "; ".join(changed) or "none")
             else:
-                check_same_run(saved, self.config)
+                check_same_run(saved, self.config, self.made_from)
             state = load_checkpoint(found[-1], self.trained, self.average, self.optimizer)
             self.step = int(state["step"])
             if self.accelerator.is_main_process:
@@ -186,6 +189,7 @@ class Trainer:
                 self.average,
                 self.optimizer,
                 self.config.keep_checkpoints,
+                self.made_from,
             )
         self.accelerator.wait_for_everyone()
         self._note("save", started)
@@ -252,7 +256,7 @@ class Trainer:
         where = f"the batch is in {file.name}" if seen_here else "another process saved the batch"
         raise TrainingDiverged(
             f"The {what} of step {self.step} is not finite; {where}.",
-            "Lower the learning rate and start the same command again: it resumes from the last checkpoint.",
+            "Start the same command with a lower --learning-rate and --new-settings to go on from the last checkpoint.",
         )
 
     def _show(self) -> None:

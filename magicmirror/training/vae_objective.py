@@ -22,7 +22,7 @@ from torch import Tensor, nn
 
 from magicmirror.media.optical_flow import dense_flow, grey_frames
 from magicmirror.training.config import TrainingConfig
-from magicmirror.training.critic import PictureCritic, critic_losses, fresh_critic
+from magicmirror.training.critic import PictureCritic, critic_losses
 from magicmirror.training.parts import WHOLE, Batch, Part
 from magicmirror.training.perceptual_loss import PictureDistance
 from magicmirror.training.predicted_latents import PredictedLatents
@@ -33,6 +33,7 @@ from magicmirror.training.reconstruction import (
     texture_error,
     warping_error,
 )
+from magicmirror.training.schedule import from_seed
 
 JUDGED_FRAMES = 4
 """Frames of a clip that the critic looks at, each with the one that follows."""
@@ -67,7 +68,7 @@ class VaeObjective(nn.Module):
         self._predict = predict
         self._distance = distance
         judges = config.critic_weight > 0
-        self.critic = fresh_critic(config.seed, lambda: PictureCritic(num_frames=2)) if judges else None
+        self.critic = from_seed(config.seed, lambda: PictureCritic(num_frames=2)) if judges else None
 
     @property
     def untrained(self) -> tuple[str, ...]:

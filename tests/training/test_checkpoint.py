@@ -48,7 +48,7 @@ def test_round_trip_is_exact_and_holds_what_is_trained(tmp_path):
     assert path.name == "step-00000007" and list(trainable_state(saved[0])) == ["0.weight", "0.bias"]
     frozen = loaded[0][1].weight.clone()
     state = load_checkpoint(path, *loaded)
-    assert state == {"step": 7, **asdict(make_config())}
+    assert state == {"step": 7, **asdict(make_config()), "made_from": {}}
     for own, other in ((trainable_state(saved[0]), trainable_state(loaded[0])), (saved[1].values, loaded[1].values)):
         assert own.keys() == other.keys() == {"0.weight", "0.bias"}
         assert all(torch.equal(value, other[name]) for name, value in own.items())

@@ -4,9 +4,10 @@ import pytest
 import torch
 from torch.nn import functional
 
-from magicmirror.training.critic import LATENT_NOISE, LATENT_PENALTY, LatentCritic, critic_losses, fresh_critic
+from magicmirror.training.critic import LATENT_NOISE, LATENT_PENALTY, LatentCritic, critic_losses
 from magicmirror.training.networks import identity_objective
 from magicmirror.training.parts import Part, take
+from magicmirror.training.schedule import from_seed
 from tests.tiny_training import CHANNELS, generator, make_batch, make_config
 
 
@@ -109,7 +110,7 @@ def test_stills_are_judged_too(trainable):
 
 def test_it_follows_from_the_seed_and_leaves_the_generator_alone():
     state = torch.random.get_rng_state()
-    made = [fresh_critic(seed, lambda: LatentCritic(CHANNELS)) for seed in (1, 1, 2)]
+    made = [from_seed(seed, lambda: LatentCritic(CHANNELS)) for seed in (1, 1, 2)]
     first, second, other = (critic.layers[0].weight for critic in made)
     assert torch.equal(torch.random.get_rng_state(), state)
     assert torch.equal(first, second)

@@ -1,5 +1,7 @@
 """The motion term: its value by hand, which samples count, its part in the objective, and that it can be learned."""
 
+from dataclasses import replace
+
 import pytest
 import torch
 
@@ -7,9 +9,12 @@ from magicmirror.data.motion import MOTIONS, MotionCue
 from magicmirror.data.pose_targets import latent_poses
 from magicmirror.data.style import STYLES
 from magicmirror.errors import ConfigError
+from magicmirror.training.build import _pipeline_parts
 from magicmirror.training.caption_objective import CaptionObjective, caption_batches
 from magicmirror.training.motion_term import STYLE_WEIGHT, MotionTerm
 from magicmirror.training.networks import identity_objective, train_only
+from magicmirror.training.parts import Part
+from magicmirror.training.recipes import find_recipe
 from tests.tiny_training import FRAMES, build_trainable, generator, make_batch, make_config
 
 
@@ -94,6 +99,42 @@ def test_captions_come_with_their_own_poses_and_styles(pipeline):
     moving = sum(bool(pose.abs().max() > 0.3) for pose in batch["poses"])
     assert 3 <= moving <= 12
     assert {len(latent_poses((MotionCue(name),), 5)) for name in MOTIONS} == {5}
+
+
+def test_parts_of_a_step_of_captions_are_the_step(pipeline):
+    """Gradients of four parts, whose poses differ in size, add up to that of the whole."""
+    config = make_config(image_batch=16)
+    objective = CaptionObjective(pipeline.text_encoder).double()
+    batches = caption_batches(pipeline, config)
+
+    def gradient(parts):
+        objective.zero_grad()
+        for part in parts:
+            batch = {name: x.double() if x.is_floating_point() else x for name, x in batches(3, part).items()}
+            (objective(batch, generator(0), part)["loss"] / len(parts)).backward()
+        return torch.cat([p.grad.flatten() for p in objective.parameters() if p.grad is not None])
+
+    parts = [Part(number, 4) for number in range(4)]
+    assert len({float(batches(3, part)["poses"].square().mean()) for part in parts}) > 1
+    torch.testing.assert_close(gradient(parts), gradient([Part()]), rtol=1e-4, atol=1e-6)
+
+
+def test_heads_follow_from_the_seed_alone(pipeline):
+    """Whatever was drawn before: a run that is begun anew is the same run."""
+
+    def heads(seed):
+        torch.rand(7)
+        before = torch.get_rng_state()
+        config = make_config(motion_loss=1.0, seed=seed)
+        made = identity_objective(pipeline, config).motion_term.state_dict()
+        recipe = replace(find_recipe("captions"), config=replace(config, image_batch=2))
+        captions, _ = _pipeline_parts(recipe, [], pipeline, False)
+        assert torch.equal(before, torch.get_rng_state())
+        return [value.clone() for value in (*made.values(), *captions.heads.state_dict().values())]
+
+    first, again, other = heads(1), heads(1), heads(2)
+    assert all(torch.equal(a, b) for a, b in zip(first, again, strict=True))
+    assert not all(torch.equal(a, b) for a, b in zip(first, other, strict=True))
 
 
 def test_the_text_encoder_learns_what_captions_mean(pipeline):

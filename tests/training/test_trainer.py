@@ -64,6 +64,15 @@ def test_learning_rate_warms_up_stays_and_decays():
     assert {learning_rate_at(step, steady) for step in range(100)} == {2.0}
 
 
+@pytest.mark.parametrize("steps", [10, 60, 119, 120])
+def test_a_run_shorter_than_its_warm_up_and_decay_reaches_its_rate_all_the_same(steps):
+    config = make_config(max_steps=steps, learning_rate=2.0, warmup_steps=20, decay_steps=100)
+    rates = [learning_rate_at(step, config) for step in range(steps)]
+    assert max(rates) > 1.9 and rates[-1] < 0.1
+    peak = rates.index(max(rates))
+    assert peak <= steps / 5 and rates[peak:] == sorted(rates[peak:], reverse=True)
+
+
 def test_generator_of_a_step_depends_on_seed_and_step():
     draws = {(seed, step): torch.rand(3, generator=step_generator(seed, step)) for seed in (0, 1) for step in (0, 1)}
     assert torch.equal(draws[1, 1], torch.rand(3, generator=step_generator(1, 1)))
@@ -72,7 +81,7 @@ def test_generator_of_a_step_depends_on_seed_and_step():
 
 
 def test_optimiser_gets_rate_decay_and_clipped_gradients(tmp_path):
-    trainer = line_trainer(tmp_path, learning_rate=0.1, warmup_steps=10, weight_decay=0.3, grad_clip=0.01)
+    trainer = line_trainer(tmp_path, max_steps=20, learning_rate=0.1, warmup_steps=10, weight_decay=0.3, grad_clip=0.01)
     groups = trainer.optimizer.param_groups
     assert [(len(group["params"]), group["weight_decay"]) for group in groups] == [(1, 0.3), (1, 0.0)]
     norms = []
