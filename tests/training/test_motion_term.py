@@ -104,14 +104,13 @@ def test_captions_come_with_their_own_poses_and_styles(pipeline):
 def test_parts_of_a_step_of_captions_are_the_step(pipeline):
     """Gradients of four parts, whose poses differ in size, add up to that of the whole."""
     config = make_config(image_batch=16)
-    objective = CaptionObjective(pipeline.text_encoder).double()
+    objective = CaptionObjective(pipeline.text_encoder)
     batches = caption_batches(pipeline, config)
 
     def gradient(parts):
         objective.zero_grad()
         for part in parts:
-            batch = {name: x.double() if x.is_floating_point() else x for name, x in batches(3, part).items()}
-            (objective(batch, generator(0), part)["loss"] / len(parts)).backward()
+            (objective(batches(3, part), generator(0), part)["loss"] / len(parts)).backward()
         return torch.cat([p.grad.flatten() for p in objective.parameters() if p.grad is not None])
 
     parts = [Part(number, 4) for number in range(4)]
