@@ -28,6 +28,7 @@ class TinyHub:
         revisions: Branch or tag -> folder in place of the repository's own, by repository.
         gated: Repositories that answer nobody.
         broken: End of a file's path -> bytes after which its connections break, and how many of them do.
+        refused: End of a request's path -> the status that answers it.
         corrupted: Ends of paths of files of which other bytes of the same number are served.
     """
 
@@ -37,6 +38,7 @@ class TinyHub:
         self.gated: set[str] = set()
         self.writers: set[str] = set()
         self.broken: dict[str, tuple[int, int]] = {}
+        self.refused: dict[str, int] = {}
         self.corrupted: set[str] = set()
         hub = self
 
@@ -130,7 +132,10 @@ class _Handler(BaseHTTPRequestHandler):
         of_api = parts[:2] == ["api", "models"]
         owner, name, kind, revision, *inner = parts[2 if of_api else 0 :] + [""] * 4
         repository = f"{owner}/{name}"
-        if not name or not (self.hub.root / repository).is_dir():
+        refused = [status for end, status in self.hub.refused.items() if path.endswith(end)]
+        if refused:
+            self._refuse(refused[0], "")
+        elif not name or not (self.hub.root / repository).is_dir():
             self._refuse(401, "RepoNotFound")
         elif repository in self.hub.gated:
             self._refuse(403, "GatedRepo")

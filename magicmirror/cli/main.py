@@ -12,6 +12,7 @@ from __future__ import annotations
 
 import argparse
 import logging
+import os
 import sys
 from collections.abc import Sequence
 from typing import NoReturn
@@ -109,4 +110,8 @@ def _set_up_logging(verbose: bool) -> None:
     else:
         import warnings
 
+        # The hub's library has a handler of its own, and logs each of its many tries. Its level is read from the
+        # environment when it is imported, which may be later than this or earlier.
+        os.environ.setdefault("HF_HUB_VERBOSITY", "error")
+        logging.getLogger("huggingface_hub").setLevel(logging.ERROR)
         warnings.simplefilter("ignore")

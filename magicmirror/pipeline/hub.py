@@ -21,6 +21,7 @@ from contextlib import suppress
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
+from urllib.parse import unquote, urlsplit
 
 from huggingface_hub import constants, get_cached_repo_tree, snapshot_download
 from huggingface_hub.errors import (  # type: ignore[attr-defined] # HTTPError is its HTTP client's
@@ -175,6 +176,8 @@ def _explained(error: Exception, repository: str, revision: str | None, options:
             f"{named} is not completely in the cache {options.cache}, and downloads are switched off.",
             "Let it download once, or give the path of a folder that has it.",
         )
+    if (status := _status(error)) is not None:
+        return _refused(*status, repository, revision)
     number = error.errno if isinstance(error, OSError) else None
     if number == errno.ENOSPC:
         return WeightsError(
@@ -195,6 +198,47 @@ def _explained(error: Exception, repository: str, revision: str | None, options:
         f"The download of {named} was interrupted: {first_line(error)}.",
         "Run it again: complete files are kept.",
     )
+
+
+def _status(error: BaseException | None) -> tuple[int, str] | None:
+    """What the hub answered, if that is why: the HTTP status of a failure, and the file that was asked for, or ""."""
+    while error is not None:
+        response = getattr(error, "response", None)
+        if response is not None and response.status_code >= 400:
+            path = urlsplit(str(response.url)).path
+            return response.status_code, unquote(path.partition("/resolve/")[2].partition("/")[2])
+        error = error.__cause__
+    return None
+
+
+def _refused(status: int, file: str, repository: str, revision: str | None) -> WeightsError:
+    """Say what an HTTP status of the hub means for somebody who wants weights."""
+    named = repository if revision is None else f"{repository}@{revision}"
+    if status == 401:
+        return WeightsError(
+            f"The hub does not accept the login for {named}: the token is wrong or has expired.",
+            "Log in again with `hf auth login`, or mend or unset HF_TOKEN.",
+        )
+    if status == 403:
+        return WeightsError(
+            f"The hub does not let you read {named}.",
+            f"Ask for access on the page of {repository}, or log in with a token that has it.",
+        )
+    if status in (404, 410):
+        return WeightsError(
+            f"{named} has no {file}." if file else f"The hub knows no {named}.", "Check its name and revision."
+        )
+    if status == 429:
+        return WeightsError(
+            f"The hub has had too many requests from here and does not send {named} now.",
+            "Wait some minutes and run it again, or log in with `hf auth login`: complete files are kept.",
+        )
+    if status >= 500:
+        return WeightsError(
+            f"The hub has a fault and does not send {named} now: status {status}.",
+            "Run it again later: complete files are kept.",
+        )
+    return WeightsError(f"The hub refused {named}: status {status}.", "Check its name and revision.")
 
 
 def first_line(error: Exception) -> str:

@@ -154,6 +154,28 @@ def test_what_is_not_there(hub, arguments, reason):
         load(**arguments)
 
 
+@pytest.mark.parametrize(
+    ("status", "of_file", "of_everything"),
+    [
+        (401, r"not accept the login for me/base.*hf auth login", r"not accept the login for me/base:.*HF_TOKEN"),
+        (403, r"not let you read me/base.*Ask for access", r"not let you read me/base\. Ask for access"),
+        (404, rf"me/base@\w+ has no {SHARD}\. Check its name", r"hub knows no me/base\. Check"),
+        (429, r"too many requests .* me/base.*Wait", r"too many requests .* me/base now\. Wait"),
+        (503, r"has a fault and does not send me/base.*status 503.*later", r"fault.* me/base now: status 503"),
+    ],
+)
+def test_what_the_hub_answers_is_said(hub, parts, status, of_file, of_everything):
+    hub.refused = {SHARD: status}
+    with pytest.raises(WeightsError, match=of_file):
+        load()
+    hub.refused = {"": status}
+    shutil.rmtree(constants.HF_HUB_CACHE)
+    with pytest.raises(WeightsError, match=of_everything):
+        load()
+    hub.refused = {}
+    assert same_weights(load(), parts[1])
+
+
 def test_no_network(hub, parts, monkeypatch):
     hub.stop()
     with pytest.raises(WeightsError, match=r"me/base is not completely in the cache .* hub cannot be reached.*folder"):
