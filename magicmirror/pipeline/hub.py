@@ -50,6 +50,8 @@ TRANSPORT_ERRORS = (HTTPError, OSError)
 """What a call to the hub ends in when the network fails."""
 _MISSED = (*TRANSPORT_ERRORS, XetDownloadError, EntryNotFoundError, ValueError)
 """What a download can end in; the standard errors are the base classes of most of the hub's own."""
+_NOT_WRITABLE = (errno.EROFS, errno.EACCES, errno.EPERM, errno.ENOTDIR, errno.EEXIST)
+"""Of a cache folder; the last two where a file is in its place."""
 
 
 @dataclass(frozen=True)
@@ -116,14 +118,17 @@ def fetch(repository: str, revision: str | None, first: str, select: Select, opt
         raise WeightsError(f"{repository} has no {first}, so it is not what is needed here.", "Check the name.")
     try:
         tree = get_cached_repo_tree(repository, revision=folder.name, cache_dir=options.cache)
-        sizes = {file.path: file.size for file in tree}
+        sizes, known = {file.path: file.size for file in tree}, True
     except CachedRepoTreeNotFoundError:
         # Put there by an old version of the hub's library, and no network: what is here has to do.
         sizes = {path.relative_to(folder).as_posix(): 0 for path in folder.rglob("*") if path.is_file()}
+        known = False
     names = list(select(sorted(sizes)))
+    if known and (absent := [name for name in names if name not in sizes]):
+        raise WeightsError(f"{repository} has no {' and no '.join(absent)}.", "Check the name and the revision.")
     missing = [name for name in names if not (folder / name).is_file()]
     if missing:
-        _check_space(repository, sum(sizes[name] for name in missing), options)
+        _check_space(repository, sum(sizes.get(name, 0) for name in missing), options)
         folder = _snapshot(repository, folder.name, names, options)
     _verify(repository, folder, names, options)
     return folder
@@ -184,7 +189,7 @@ def _explained(error: Exception, repository: str, revision: str | None, options:
             f"The disk of {options.cache} is full; {named} is not complete.",
             "Free space or set HF_HOME to a larger disk, and run it again: complete files are kept.",
         )
-    if number in (errno.EROFS, errno.EACCES, errno.EPERM):
+    if number in _NOT_WRITABLE:
         return WeightsError(
             f"{named} is not in the cache {options.cache}, and nothing can be written there.",
             "Set HF_HOME to a folder that you may write to, or have the cache filled by its owner.",
@@ -255,9 +260,15 @@ def _check_space(repository: str, needed: int, options: HubOptions) -> None:
     free = shutil.disk_usage(folder).free
     if free < needed + _SPARE_BYTES and not options.local_files_only:
         raise WeightsError(
-            f"{repository} needs {needed / 1e9:.1f} GB more in {options.cache}, where {free / 1e9:.1f} GB are free.",
+            f"{repository} needs {_size(needed)} more in {options.cache}, where {_size(free)} are free "
+            f"and {_size(_SPARE_BYTES)} are kept for the system.",
             "Free space, or set HF_HOME to a folder on a larger disk.",
         )
+
+
+def _size(count: int) -> str:
+    """Bytes for a reader."""
+    return f"{count / 1e9:.1f} GB" if count >= 1e9 else f"{max(count / 1e6, 0.1):.1f} MB"
 
 
 def _verify(repository: str, folder: Path, names: Sequence[str], options: HubOptions) -> None:

@@ -176,6 +176,19 @@ def test_what_the_hub_answers_is_said(hub, parts, status, of_file, of_everything
     assert same_weights(load(), parts[1])
 
 
+def test_an_adapter_without_weights_is_refused(hub):
+    (hub.root / "me/adapter/magicmirror_adapter.safetensors").unlink()
+    with pytest.raises(WeightsError, match=r"me/adapter has no magicmirror_adapter\.safetensors\. Check"):
+        load()
+
+
+@pytest.mark.parametrize("inner", ["", "hub"])
+def test_a_file_in_the_place_of_the_cache(hub, tmp_path, inner):
+    (tmp_path / "file").write_text("")
+    with pytest.raises(WeightsError, match=r"nothing can be written there\. Set HF_HOME"):
+        load(cache_dir=tmp_path / "file" / inner)
+
+
 def test_no_network(hub, parts, monkeypatch):
     hub.stop()
     with pytest.raises(WeightsError, match=r"me/base is not completely in the cache .* hub cannot be reached.*folder"):
@@ -189,7 +202,7 @@ def test_too_little_space_is_said_before_the_download(hub, parts, monkeypatch):
     usage = shutil.disk_usage("/")
     with monkeypatch.context() as small:
         small.setattr(own_hub.shutil, "disk_usage", lambda _: usage._replace(free=own_hub._SPARE_BYTES + 1000))
-        with pytest.raises(WeightsError, match=r"me/adapter needs 0\.0 GB more .* GB are free.*HF_HOME"):
+        with pytest.raises(WeightsError, match=r"adapter needs 0\.\d MB more .* 268\.4 MB are free and 268\.4 MB are kept"):
             load()
     assert not hub.downloads(".safetensors")
     assert same_weights(load(), parts[1])
