@@ -29,6 +29,7 @@ class TinyHub:
         gated: Repositories that answer nobody.
         broken: End of a file's path -> bytes after which its connections break, and how many of them do.
         refused: End of a request's path -> the status that answers it.
+        card_error: What is wrong with every model card, or "".
         corrupted: Ends of paths of files of which other bytes of the same number are served.
     """
 
@@ -39,6 +40,7 @@ class TinyHub:
         self.writers: set[str] = set()
         self.broken: dict[str, tuple[int, int]] = {}
         self.refused: dict[str, int] = {}
+        self.card_error = ""
         self.corrupted: set[str] = set()
         hub = self
 
@@ -112,7 +114,10 @@ class _Handler(BaseHTTPRequestHandler):
             (self.hub.root / repository).mkdir(parents=True, exist_ok=True)
             self._json({"url": f"{self.hub.url}/{repository}", "private": wanted.get("private")})
         elif path == "/api/validate-yaml":
-            self._json({"errors": [], "warnings": []})
+            errors = [{"message": self.hub.card_error}] if self.hub.card_error else []
+            self._json({"errors": errors, "warnings": []}, 400 if errors else 200)
+        elif self.hub.files("/".join(parts[2:4]), parts[5]) is None:
+            self._refuse(404, "RevisionNotFound")
         elif parts[4] == "preupload":
             files = json.loads(body)["files"]
             self._json({"files": [{"path": e["path"], "uploadMode": "regular", "shouldIgnore": False} for e in files]})
@@ -167,8 +172,8 @@ class _Handler(BaseHTTPRequestHandler):
                 end = max(start, min(end, limit))
         self._send(status, content[start:], headers, sent=end - start)
 
-    def _json(self, value: object) -> None:
-        self._send(200, json.dumps(value).encode(), {"Content-Type": "application/json"})
+    def _json(self, value: object, status: int = 200) -> None:
+        self._send(status, json.dumps(value).encode(), {"Content-Type": "application/json"})
 
     def _refuse(self, status: int, code: str) -> None:
         self._send(status, b"{}", {"X-Error-Code": code, "X-Error-Message": code})

@@ -53,6 +53,7 @@ def run(args: argparse.Namespace) -> int:
 
 def _table(report: AdapterReport) -> str:
     """One fact a line."""
+    recipe = report.record.get("recipe")
     facts = {
         "format": report.version,
         "base": report.base_class,
@@ -61,7 +62,7 @@ def _table(report: AdapterReport) -> str:
         "precision": ", ".join(report.dtypes),
         "size": f"{report.num_bytes / 1e6:.1f} MB",
         "SHA-256": report.sha256,
-        "recipe": report.record.get("recipe", {}).get("name", "not recorded"),
+        "recipe": (recipe.get("name") if isinstance(recipe, dict) else recipe) or "not recorded",
     }
     width = max(map(len, facts))
     return "\n".join(f"{name:<{width}}  {value}" for name, value in facts.items())

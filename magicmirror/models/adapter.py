@@ -82,7 +82,7 @@ def write_adapter(
     metadata = {FORMAT: json.dumps(description)}
     alone = target.suffix == ".safetensors"
     paths = (target,) if alone else (target / WEIGHTS_FILE, target / CONFIG_FILE)
-    paths[0].parent.mkdir(parents=True, exist_ok=True)
+    make_folder(paths[0].parent)
     with complete_files(paths, WeightsError) as (weights, *description_file):
         try:
             save_file({name: value.contiguous().cpu() for name, value in tensors.items()}, str(weights), metadata)
@@ -93,6 +93,20 @@ def write_adapter(
         for path in description_file:
             text = json.dumps({**description, "sha256": file_sha256(weights)}, indent=2) + "\n"
             path.write_text(text, encoding="utf-8")
+
+
+def make_folder(folder: Path) -> None:
+    """Make a folder to write weights into, and those above it.
+
+    Raises:
+        WeightsError: If it cannot be made.
+    """
+    try:
+        folder.mkdir(parents=True, exist_ok=True)
+    except OSError as error:
+        raise WeightsError(
+            f'The folder "{folder}" cannot be made: {error.strerror}.', "Choose another folder."
+        ) from error
 
 
 def load_adapter(source: str | os.PathLike[str], modules: Mapping[str, nn.Module]) -> None:

@@ -12,6 +12,7 @@ Nothing else goes into a package, and so no photo of anybody.
 from __future__ import annotations
 
 import json
+import os
 import tempfile
 from collections.abc import Mapping
 from dataclasses import dataclass
@@ -20,7 +21,7 @@ from typing import Any
 
 import torch
 from huggingface_hub import HfApi, ModelCardData
-from huggingface_hub.errors import HfHubHTTPError, HFValidationError, LocalTokenNotFoundError
+from huggingface_hub.errors import HfHubHTTPError, HFValidationError, LocalTokenNotFoundError, RevisionNotFoundError
 from safetensors import SafetensorError
 from safetensors.torch import load_file
 
@@ -30,6 +31,7 @@ from magicmirror.models.adapter import (
     ADAPTER_PARTS,
     CONFIG_FILE,
     WEIGHTS_FILE,
+    make_folder,
     read_description,
     tensor_sizes,
     verified_sha256,
@@ -89,7 +91,7 @@ def inspect_adapter(source: str, options: HubOptions | None = None) -> AdapterRe
     description, weights = read_description(path), weights_path(path)
     sizes = tensor_sizes(path)
     sha256 = verified_sha256(weights, description)
-    settings = {part: description[part] for part in ADAPTER_PARTS if part in description}
+    settings = {part: _object_of(description, part, path) for part in ADAPTER_PARTS if part in description}
     parts = {part: sum(n for name, (n, _) in sizes.items() if name.startswith(f"{part}.")) for part in settings}
     return AdapterReport(
         version=description["version"],
@@ -100,8 +102,19 @@ def inspect_adapter(source: str, options: HubOptions | None = None) -> AdapterRe
         num_bytes=weights.stat().st_size,
         sha256=sha256,
         settings=settings,
-        record=dict(description.get("config", {})),
+        record={} if description.get("config") is None else _object_of(description, "config", path),
     )
+
+
+def _object_of(description: Mapping[str, Any], name: str, path: Path) -> dict[str, Any]:
+    """An entry of a description that says several things; what a recipe is, is the writer's affair."""
+    value = description[name]
+    if not isinstance(value, dict):
+        raise WeightsError(
+            f'The description of {path} is damaged: "{name}" is {value!r}, expected an object.',
+            "Copy or download the adapter again.",
+        )
+    return value
 
 
 def export_adapter(
@@ -129,7 +142,7 @@ def export_adapter(
     """
     if dtype is not None and dtype not in DTYPES:
         raise ConfigError(f'Unknown dtype "{dtype}".', f"Known are {', '.join(DTYPES)}.")
-    if target.exists():
+    if os.path.lexists(target):  # a link to nowhere, too, and a name that is too long is nothing
         raise ConfigError(f"{target} exists already.", "Choose another name, or remove it.")
     with tempfile.TemporaryDirectory() as scratch:
         origin = _adapter_of(source, Path(scratch))
@@ -144,7 +157,7 @@ def export_adapter(
         if target.suffix == ".safetensors":
             write_adapter(target, tensors, description)
         else:
-            target.parent.mkdir(parents=True, exist_ok=True)
+            make_folder(target.parent)
             with complete_folder(target, WeightsError) as partial:
                 write_adapter(partial, tensors, description)
                 write_card(partial, license_id, repository)
@@ -189,21 +202,34 @@ def push_adapter(
                 allow_patterns=list(PACKAGE_FILES),
                 commit_message="Adapter of MagicMirror",
             )
-        except HFValidationError as error:
-            raise WeightsError(f'"{repository}" is no id of a repository.', 'Give "owner/name".') from error
-        except (HfHubHTTPError, LocalTokenNotFoundError) as error:
-            status = error.response.status_code if isinstance(error, HfHubHTTPError) else 401
-            if status in (401, 403):
-                raise WeightsError(
-                    f"The hub does not let you write to {repository}.",
-                    "Log in with `hf auth login` or set HF_TOKEN to a token that may write there.",
-                ) from error
-            raise WeightsError(f"The hub refused {repository}: status {status}.", "Try again later.") from error
-        except TRANSPORT_ERRORS as error:
-            raise WeightsError(
-                f"{repository} could not be sent: {error}.", "Check the network and run it again."
-            ) from error
+        except (*TRANSPORT_ERRORS, ValueError) as error:
+            raise _not_published(error, repository, revision) from error
     return str(address)
+
+
+def _not_published(error: Exception, repository: str, revision: str | None) -> WeightsError:
+    """Say why the hub has not taken an adapter."""
+    if isinstance(error, HFValidationError):
+        return WeightsError(f'"{repository}" is no id of a repository.', 'Give "owner/name".')
+    if isinstance(error, RevisionNotFoundError):
+        return WeightsError(
+            f"{repository} has no branch {revision}.", "Make it on the hub first, or leave it out for the main branch."
+        )
+    if isinstance(error, (HfHubHTTPError, LocalTokenNotFoundError)):
+        status = error.response.status_code if isinstance(error, HfHubHTTPError) else 401
+        if status in (401, 403):
+            return WeightsError(
+                f"The hub does not let you write to {repository}.",
+                "Log in with `hf auth login` or set HF_TOKEN to a token that may write there.",
+            )
+        return WeightsError(f"The hub refused {repository}: status {status}.", "Try again later.")
+    # The hub checks the head of the model card before anything is sent; an answer that is no JSON is its fault.
+    if isinstance(error, ValueError) and not isinstance(error, json.JSONDecodeError):
+        return WeightsError(
+            f"The hub refuses the model card for {repository}: {' '.join(str(error).split()).rstrip('.')}.",
+            "Give a license by the hub's identifiers, as apache-2.0.",
+        )
+    return WeightsError(f"{repository} could not be sent: {error}.", "Check the network and run it again.")
 
 
 def write_card(folder: Path, license_id: str | None = None, repository: str = "OWNER/NAME") -> None:
@@ -279,12 +305,20 @@ def _adapter_of(source: str, scratch: Path) -> Path:
             folder = folder / made
             break
     if (folder / INDEX_FILE).is_file():
+        record = _recipe_of(folder)
         pipeline = MagicMirrorPipeline.from_pretrained(folder, dtype=_dtype_of(folder))
-        recipe = folder / RECIPE_FILE
-        record = {"recipe": json.loads(recipe.read_text(encoding="utf-8"))} if recipe.is_file() else None
         pipeline.save_adapter(scratch / "adapter", record)
         return scratch / "adapter"
     return adapter_path(str(folder) if folder.exists() else source)
+
+
+def _recipe_of(folder: Path) -> dict[str, Any] | None:
+    """What a training left beside a saved pipeline."""
+    path = folder / RECIPE_FILE
+    try:
+        return {"recipe": json.loads(path.read_text(encoding="utf-8"))} if path.is_file() else None
+    except (OSError, ValueError) as error:
+        raise WeightsError(f"{path} cannot be read: {error}.", "Mend or remove it.") from error
 
 
 def _dtype_of(folder: Path) -> torch.dtype:

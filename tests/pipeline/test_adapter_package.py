@@ -6,6 +6,7 @@ import pytest
 import torch
 from safetensors.torch import load_file
 
+from magicmirror.cli.adapter import _table
 from magicmirror.errors import ConfigError, WeightsError
 from magicmirror.models.adapter import CONFIG_FILE, WEIGHTS_FILE
 from magicmirror.pipeline.adapter_package import (
@@ -68,6 +69,37 @@ def test_damage_is_seen(adapter):
     assert sorted(path.name for path in adapter.parent.iterdir()) == ["adapter"]
 
 
+def test_a_description_of_other_types(adapter):
+    """What the writer recorded is shown as it is; what is read from it must be what it should."""
+    path = adapter / CONFIG_FILE
+    whole = json.loads(path.read_text())
+    for name, value in (("transformer", [1]), ("config", "stage2"), ("config", 3)):
+        path.write_text(json.dumps({**whole, name: value}))
+        with pytest.raises(WeightsError, match=rf'damaged: "{name}" is .*, expected an object\. Copy'):
+            inspect_adapter(str(adapter))
+    for record in (None, {}, {"recipe": None}, {"recipe": "stage2"}, {"recipe": {"name": "stage2"}}):
+        path.write_text(json.dumps({**whole, "config": record}))
+        report = inspect_adapter(str(adapter))
+        assert report.record == (record or {})
+        recipe = report.record.get("recipe")
+        assert _table(report).splitlines()[-1].split(None, 1)[1] == ("stage2" if recipe else "not recorded")
+
+
+@pytest.mark.parametrize("ending", ["", ".safetensors"])
+def test_targets_that_cannot_be(adapter, fresh_pipeline, tmp_path, ending):
+    (tmp_path / "file").write_text("")
+    (tmp_path / f"link{ending}").symlink_to(tmp_path / "nowhere")
+    cannot = [(f"file/out{ending}", "folder .* cannot be made"), (f"{'b' * 300}{ending}", "too long. Choose a shorter")]
+    for name, reason in cannot:
+        with pytest.raises(WeightsError, match=reason):
+            export_adapter(str(adapter), tmp_path / name)
+    with pytest.raises(ConfigError, match="exists already"):
+        export_adapter(str(adapter), tmp_path / f"link{ending}")
+    with pytest.raises(WeightsError, match=r"folder .*file.* cannot be made: .*Choose another"):
+        fresh_pipeline.save_adapter(tmp_path / "file" / f"x{ending}")
+    assert {path.name for path in tmp_path.iterdir()} == {"adapter", "file", f"link{ending}"}
+
+
 def test_a_package_holds_adapter_card_and_recipe_and_nothing_else(adapter, tmp_path):
     (adapter / "portrait.jpg").write_bytes(b"somebody")
     report = export_adapter(str(adapter), tmp_path / "new/package", "bfloat16", "apache-2.0", "me/mirror")
@@ -101,6 +133,9 @@ def test_from_a_saved_pipeline_and_from_a_run(fresh_pipeline, adapter, tmp_path)
     assert report.record == {"recipe": RECIPE} and report.dtypes == ("F32",)
     expected, found = load_file(adapter / WEIGHTS_FILE), load_file(tmp_path / "package" / WEIGHTS_FILE)
     assert expected.keys() == found.keys() and all(torch.equal(value, found[name]) for name, value in expected.items())
+    (tmp_path / "run/pipeline" / RECIPE_FILE).write_text("oops")
+    with pytest.raises(WeightsError, match=r"recipe\.json cannot be read: .*Mend or remove it"):
+        export_adapter(str(tmp_path / "run"), tmp_path / "other")
     with pytest.raises(WeightsError, match="holds no adapter"):
         export_adapter(str(tmp_path / "run/pipeline/vae"), tmp_path / "other")
 
@@ -127,6 +162,11 @@ def test_what_the_hub_refuses(hub, adapter):
         push_adapter(str(adapter), "me/mirror", token="hf_other")
     with pytest.raises(WeightsError, match="is no id of a repository"):
         push_adapter(str(adapter), "me/mirror/too", token="hf_mine")
+    with pytest.raises(WeightsError, match=r"me/mirror has no branch v2\. Make it"):
+        push_adapter(str(adapter), "me/mirror", revision="v2", token="hf_mine")
+    hub.card_error = '"license" must be one of [apache-2.0, ...]'
+    with pytest.raises(WeightsError, match=r'refuses the model card for me/mirror: .*"license" must be one of.*\. Give'):
+        push_adapter(str(adapter), "me/mirror", license_id="mine", token="hf_mine")
     hub.stop()
     with pytest.raises(WeightsError, match=r"me/mirror could not be sent: .*Check the network"):
         push_adapter(str(adapter), "me/mirror", token="hf_mine")
