@@ -20,7 +20,8 @@ from torch import Tensor, nn
 from transformers import CLIPVisionConfig, CLIPVisionModel
 
 from magicmirror.errors import WeightsError
-from magicmirror.media import complete_file
+from magicmirror.media import complete_files
+from magicmirror.models.adapter import file_sha256
 from magicmirror.models.perceiver import IdentityPerceiver
 from magicmirror.models.presets import ModelPreset
 from magicmirror.pipeline.sources import PHOTOMAKER, PHOTOMAKER_FILE
@@ -37,7 +38,9 @@ _UNREADABLE = (
     LookupError,
     TypeError,
     AttributeError,
+    ValueError,
 )
+_EXPECTED = f'Expected the file {PHOTOMAKER_FILE} of "{PHOTOMAKER}"; copy or download it again.'
 _TOWER, _PERCEIVER = "vision_model.", "qformer_perceiver."
 
 
@@ -69,32 +72,55 @@ def load_identity_encoder(
 
 def _read(path: Path, cache: Path | None) -> dict[str, Tensor]:
     try:
-        if path.suffix == ".safetensors":
-            return load_file(path)
-        converted = None if cache is None else cache / f"photomaker-v2-id-encoder-{_key(path)}.safetensors"
-        if converted is not None and converted.is_file():
-            try:
-                return load_file(converted)
-            except (OSError, SafetensorError) as error:
-                log.warning("%s is damaged (%s) and is made anew", converted, error)
-        state = _unpickle(path)
-    except (
-        OSError,
-        SafetensorError,
-        pickle.UnpicklingError,
-        RuntimeError,
-        LookupError,
-        TypeError,
-        AttributeError,
-        EOFError,
-    ) as error:
-        raise WeightsError(
-            f"{path} cannot be read as PhotoMaker-V2's encoder: {error!r}.",
-            f'Expected the file {PHOTOMAKER_FILE} of "{PHOTOMAKER}".',
-        ) from error
+        of_its_own = cache is None or path.suffix == ".safetensors"
+        converted = None if of_its_own else Path(cache or "") / f"photomaker-v2-id-encoder-{_key(path)}.safetensors"
+    except OSError as error:
+        raise _unreadable(path, error) from error
+    if converted is not None and (kept := _kept(converted)) is not None:
+        return kept
+    try:
+        state = load_file(path) if path.suffix == ".safetensors" else _unpickle(path)
+    except _UNREADABLE as error:
+        raise _unreadable(path, error) from error
     if converted is not None:
         _keep(state, converted)
     return state
+
+
+def _unreadable(path: Path, error: Exception) -> WeightsError:
+    """Say why in words of our own: torch's advise to run what a file holds."""
+    if isinstance(error, OSError) and error.strerror:
+        reason = error.strerror
+    elif path.stat().st_size == 0:
+        reason = "it is empty"
+    elif isinstance(error, pickle.UnpicklingError) and zipfile.is_zipfile(path):
+        reason = "it holds more than tensors, and none of that is run"
+    else:
+        reason = "it is damaged, or another kind of file"
+    return WeightsError(f"{path} cannot be read as PhotoMaker-V2's encoder: {reason}.", _EXPECTED)
+
+
+def _kept(converted: Path) -> dict[str, Tensor] | None:
+    """What was converted before, if it is still what was written then."""
+    try:
+        if not converted.is_file():
+            return None
+    except OSError:  # a folder that one may not enter is as good as none
+        return None
+    try:
+        if _checksum_file(converted).read_text(encoding="utf-8").strip() == file_sha256(converted):
+            return load_file(converted)
+        reason = "its SHA-256 is another"
+    except FileNotFoundError:
+        reason = "its SHA-256 is not known"
+    except (OSError, SafetensorError, ValueError) as error:
+        reason = str(error)
+    log.warning("%s is damaged (%s) and is made anew", converted, reason)
+    return None
+
+
+def _checksum_file(converted: Path) -> Path:
+    return converted.with_suffix(".sha256")
 
 
 def _key(path: Path) -> str:
@@ -113,8 +139,9 @@ def _unpickle(path: Path) -> dict[str, Tensor]:
 def _keep(state: dict[str, Tensor], path: Path) -> None:
     try:
         path.parent.mkdir(parents=True, exist_ok=True)
-        with complete_file(path, WeightsError) as partial:
+        with complete_files((path, _checksum_file(path)), WeightsError) as (partial, checksum):
             save_file(state, partial)
+            checksum.write_text(f"{file_sha256(partial)}\n", encoding="utf-8")
     except (OSError, SafetensorError, WeightsError) as error:
         log.warning("The converted encoder cannot be kept (%s); it will be converted again the next time.", error)
 
@@ -123,7 +150,13 @@ def _load(module: nn.Module, state: dict[str, Tensor], prefix: str, inner: str, 
     """Load the tensors under ``prefix`` into a module that calls them ``inner + name``."""
     own = {inner + name.removeprefix(prefix): value for name, value in state.items() if name.startswith(prefix)}
     own = {name: value for name, value in own.items() if not name.endswith("position_ids")}
-    try:
-        module.load_state_dict(own)
-    except RuntimeError as error:
-        raise WeightsError(f"{path} does not fit {type(module).__name__}: {error}.") from error
+    expected = module.state_dict()
+    wrong = {
+        "missing": sorted(expected.keys() - own.keys()),
+        "unknown": sorted(own.keys() - expected.keys()),
+        "of another shape": sorted(n for n in expected.keys() & own.keys() if expected[n].shape != own[n].shape),
+    }
+    if any(wrong.values()):
+        details = ", ".join(f"{len(names)} {what} (as {names[0]})" for what, names in wrong.items() if names)
+        raise WeightsError(f"{path} does not fit {type(module).__name__}: {details}.", _EXPECTED)
+    module.load_state_dict(own)

@@ -165,7 +165,9 @@ def test_what_the_hub_refuses(hub, adapter):
     with pytest.raises(WeightsError, match=r"me/mirror has no branch v2\. Make it"):
         push_adapter(str(adapter), "me/mirror", revision="v2", token="hf_mine")
     hub.card_error = '"license" must be one of [apache-2.0, ...]'
-    with pytest.raises(WeightsError, match=r'refuses the model card for me/mirror: .*"license" must be one of.*\. Give'):
+    with pytest.raises(
+        WeightsError, match=r'refuses the model card for me/mirror: .*"license" must be one of.*\. Give'
+    ):
         push_adapter(str(adapter), "me/mirror", license_id="mine", token="hf_mine")
     hub.stop()
     with pytest.raises(WeightsError, match=r"me/mirror could not be sent: .*Check the network"):

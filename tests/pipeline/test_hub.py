@@ -202,7 +202,9 @@ def test_too_little_space_is_said_before_the_download(hub, parts, monkeypatch):
     usage = shutil.disk_usage("/")
     with monkeypatch.context() as small:
         small.setattr(own_hub.shutil, "disk_usage", lambda _: usage._replace(free=own_hub._SPARE_BYTES + 1000))
-        with pytest.raises(WeightsError, match=r"adapter needs 0\.\d MB more .* 268\.4 MB are free and 268\.4 MB are kept"):
+        with pytest.raises(
+            WeightsError, match=r"adapter needs 0\.\d MB more .* 268\.4 MB are free and 268\.4 MB are kept"
+        ):
             load()
     assert not hub.downloads(".safetensors")
     assert same_weights(load(), parts[1])
