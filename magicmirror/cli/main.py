@@ -24,6 +24,7 @@ from magicmirror.errors import ConfigError, MagicMirrorError, UserInputError
 EXIT_FAILURE = 1
 EXIT_BAD_INPUT = 2
 EXIT_INTERRUPTED = 130
+_OUT_OF_MEMORY = "The memory did not suffice. Choose a lower --memory policy, fewer frames or a smaller size."
 
 log = logging.getLogger("magicmirror")
 
@@ -87,6 +88,11 @@ def main(argv: Sequence[str] | None = None) -> int:
     except KeyboardInterrupt:
         return _say(f"{parser.prog}: stopped", EXIT_INTERRUPTED)
     except Exception as error:  # the border: everything else is ours to mend, so its traceback is wanted
+        from magicmirror.serving.reasons import is_out_of_memory
+
+        if is_out_of_memory(error):
+            log.debug("Out of memory", exc_info=True)
+            return _say(f"{parser.prog}: {_OUT_OF_MEMORY}", EXIT_FAILURE)
         log.exception("Internal failure")
         return _say(f"{parser.prog}: internal failure ({type(error).__name__})", EXIT_FAILURE)
 

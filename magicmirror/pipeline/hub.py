@@ -183,6 +183,11 @@ def _explained(error: Exception, repository: str, revision: str | None, options:
         )
     if (status := _status(error)) is not None:
         return _refused(*status, repository, revision)
+    return _broken_off(error, named, options)
+
+
+def _broken_off(error: Exception, named: str, options: HubOptions) -> WeightsError:
+    """Say what is wrong on this side of the network, or with it."""
     number = error.errno if isinstance(error, OSError) else None
     if number == errno.ENOSPC:
         return WeightsError(

@@ -65,6 +65,8 @@ def test_wrong_arguments_are_one_line_and_status_2(arguments, capsys):
         (NoFaceFound("No face.", "Another photo."), 2, "No face. Another photo."),
         (ConfigError("Bad\n  value."), 2, "Bad value."),
         (WeightsError("Missing.", "Get them."), 1, "Missing. Get them."),
+        (RuntimeError("CUDA error: out of memory"), 1, entry._OUT_OF_MEMORY),
+        (MemoryError(), 1, entry._OUT_OF_MEMORY),
         (KeyboardInterrupt(), 130, "stopped"),
     ],
 )
