@@ -158,14 +158,20 @@ def read_description(source: str | os.PathLike[str]) -> dict[str, Any]:
                 f"Expected {WEIGHTS_FILE} as save_adapter writes it, or the folder it was in.",
             )
     else:
-        missing = [name for name in (WEIGHTS_FILE, CONFIG_FILE) if not (path / name).is_file()]
+        try:
+            missing = [name for name in (WEIGHTS_FILE, CONFIG_FILE) if not (path / name).is_file()]
+        except OSError as error:
+            raise WeightsError(f"{path} cannot be read: {error.strerror}.", "Check its permissions.") from error
         if missing:
             raise WeightsError(
                 f"{path} holds no adapter: {' and '.join(missing)} not found.",
                 f"Expected {WEIGHTS_FILE} and {CONFIG_FILE}, as save_adapter writes them.",
             )
         path /= CONFIG_FILE
-        text = path.read_text(encoding="utf-8")
+        try:
+            text = path.read_text(encoding="utf-8")
+        except (OSError, UnicodeDecodeError) as error:
+            raise WeightsError(f"{path} cannot be read: {error}.", "Copy or download the adapter again.") from error
     return _checked_description(path, text)
 
 

@@ -6,14 +6,12 @@ The adapter is fresh afterwards; ``load_adapter`` gives it its values.
 from __future__ import annotations
 
 import json
-from collections.abc import Callable, Iterator, Mapping
-from contextlib import contextmanager
+from collections.abc import Callable, Iterable, Mapping
 from pathlib import Path
 from typing import Any, TypeVar
 
 import torch
 from diffusers import AutoencoderKLCogVideoX, CogVideoXDDIMScheduler, CogVideoXTransformer3DModel
-from safetensors import SafetensorError
 from torch import nn
 from transformers import CLIPImageProcessorPil, T5EncoderModel, T5Tokenizer
 
@@ -22,7 +20,7 @@ from magicmirror.models.fusion import IdentityFusion
 from magicmirror.models.perceiver import FacePerceiver
 from magicmirror.models.presets import ModelPreset, model_preset, preset_names
 from magicmirror.models.transformer import MagicMirrorTransformer3DModel
-from magicmirror.pipeline.hub import first_line
+from magicmirror.pipeline.completeness import check_found, check_tokenizer, explained
 from magicmirror.pipeline.identity_encoder import load_identity_encoder
 from magicmirror.pipeline.sources import component_weights
 
@@ -64,11 +62,7 @@ def assemble(
         WeightsError: If a part is missing, damaged or does not fit.
     """
     given = dict(given or {})
-    unknown = sorted(given.keys() - {*STOCK_PARTS, *FACE_PARTS})
-    if unknown:
-        raise ConfigError(
-            f"There is no component {', '.join(unknown)}.", f"They are {', '.join((*STOCK_PARTS, *FACE_PARTS))}."
-        )
+    check_components(given)
     configs = _read_configs(base, [part for part in STOCK_PARTS if part not in given])
     preset = preset or _preset_of(base, configs)
     _check_fit(base, configs, preset)
@@ -79,19 +73,27 @@ def assemble(
         names = [path.name for path in (base / part).iterdir()]
         if variant and any(f".{variant}" in name for name in component_weights(names, variant)):
             kwargs["variant"] = variant
-        with _explained(base / part):
+        with explained(base / part):
             return make(base / part, **kwargs)
 
+    def network(kind: Any) -> Callable[..., Any]:
+        def whole(folder: Path, **kwargs: Any) -> Any:
+            made, told = kind.from_pretrained(folder, output_loading_info=True, **kwargs)
+            check_found(folder, [*told["missing_keys"]])
+            return made
+
+        return whole
+
     def stock_with_adapter(folder: Path, **kwargs: Any) -> MagicMirrorTransformer3DModel:
-        stock = CogVideoXTransformer3DModel.from_pretrained(folder, torch_dtype=dtype, **kwargs)
+        stock = network(CogVideoXTransformer3DModel)(folder, torch_dtype=dtype, **kwargs)
         settings = {key: value for key, value in preset.transformer.items() if key in ADAPTER_SETTINGS}
         transformer: MagicMirrorTransformer3DModel = MagicMirrorTransformer3DModel.from_base(stock, **settings).eval()
         return transformer
 
     components = {
         "tokenizer": load("tokenizer", T5Tokenizer.from_pretrained),
-        "text_encoder": load("text_encoder", T5EncoderModel.from_pretrained, dtype=dtype),
-        "vae": load("vae", AutoencoderKLCogVideoX.from_pretrained, torch_dtype=dtype),
+        "text_encoder": load("text_encoder", network(T5EncoderModel), dtype=dtype),
+        "vae": load("vae", network(AutoencoderKLCogVideoX), torch_dtype=dtype),
         "transformer": load("transformer", stock_with_adapter),
         "scheduler": load("scheduler", CogVideoXDDIMScheduler.from_pretrained),
     }
@@ -101,6 +103,19 @@ def assemble(
             ("image_encoder", "identity_perceiver"), (_ready(each, dtype) for each in frozen), strict=True
         )
     return components | _new_parts(preset, dtype) | given
+
+
+def check_components(given: Iterable[str]) -> None:
+    """Refuse names of components that there are none of.
+
+    Raises:
+        ConfigError: Naming them and those that there are.
+    """
+    unknown = sorted(set(given) - {*STOCK_PARTS, *FACE_PARTS})
+    if unknown:
+        raise ConfigError(
+            f"There is no component {', '.join(unknown)}.", f"They are {', '.join((*STOCK_PARTS, *FACE_PARTS))}."
+        )
 
 
 def _new_parts(preset: ModelPreset, dtype: torch.dtype) -> dict[str, Any]:
@@ -123,9 +138,11 @@ def _read_configs(base: Path, parts: list[str]) -> dict[str, dict[str, Any]]:
             raise WeightsError(
                 f"{base} has no folder {part}.", "It must be a CogVideoX text-to-video model in diffusers' layout."
             )
+        if part == "tokenizer":
+            check_tokenizer(base / part)
         if part in ("text_encoder", "vae", "transformer"):
-            with _explained(base / part):
-                configs[part] = json.loads((base / part / "config.json").read_text(encoding="utf-8"))
+            with explained(base / part):
+                configs[part] = dict(json.loads((base / part / "config.json").read_text(encoding="utf-8")))
     return configs
 
 
@@ -169,15 +186,6 @@ def _check_fit(base: Path, configs: Mapping[str, Mapping[str, Any]], preset: Mod
             f"{base} does not fit what was asked for: {'; '.join(differing)}.",
             "Take the base that the profile and the adapter were made for.",
         )
-
-
-@contextmanager
-def _explained(part: Path) -> Iterator[None]:
-    """Turn what the libraries raise for a damaged folder into one sentence."""
-    try:
-        yield
-    except (OSError, ValueError, KeyError, TypeError, RuntimeError, SafetensorError) as error:
-        raise WeightsError(f"{part} cannot be loaded: {first_line(error)}.", "Copy or download it again.") from error
 
 
 def _ready(module: _Module, dtype: torch.dtype) -> _Module:

@@ -14,10 +14,11 @@ from diffusers import DiffusionPipeline
 from diffusers.loaders import CogVideoXLoraLoaderMixin
 from torch import nn
 
-from magicmirror.errors import WeightsError
+from magicmirror.errors import ConfigError, WeightsError
 from magicmirror.models.adapter import ADAPTER_PARTS, load_adapter, read_description, save_adapter
 from magicmirror.models.presets import ModelPreset, model_preset
-from magicmirror.pipeline.assembly import STOCK_CLASS, assemble
+from magicmirror.pipeline.assembly import FACE_PARTS, STOCK_CLASS, STOCK_PARTS, assemble, check_components
+from magicmirror.pipeline.completeness import check_networks, check_tokenizer, explained
 from magicmirror.pipeline.components import recorded_as
 from magicmirror.pipeline.hub import HubOptions
 from magicmirror.pipeline.sources import (
@@ -28,6 +29,7 @@ from magicmirror.pipeline.sources import (
     origin,
     pipeline_class,
     pipeline_folder,
+    weight_files,
 )
 
 _ALIGNMENT_BYTES = 64
@@ -95,9 +97,13 @@ class PersistentPipeline(DiffusionPipeline, CogVideoXLoraLoaderMixin):  # type: 
             ConfigError: For a preset or component that does not exist.
             WeightsError: If something is missing, damaged or does not fit; says what to do.
         """
+        from magicmirror.pipeline.placement import choose_device  # it places pipelines, so it knows this module
+
         source, options = os.fspath(pretrained_model_name_or_path), HubOptions(local_files_only, cache_dir, token)
         # diffusers' default is float32, transformers' the precision of the file; one pipeline needs one of them.
-        kwargs["dtype"] = kwargs.pop("torch_dtype", None) or kwargs.get("dtype") or torch.float32
+        kwargs["dtype"] = _checked_dtype(kwargs.pop("torch_dtype", None) or kwargs.get("dtype") or torch.float32)
+        sizes = model_preset(preset) if isinstance(preset, str) else preset
+        place = None if device is None else choose_device(str(device))
         stock = _is_stock(source, pipeline_class(source, revision, options), cls.__name__, adapter is not None)
         # The smallest part comes first: a slip in its name is to show before gigabytes of the others are fetched.
         weights = None if adapter is None else adapter_path(os.fspath(adapter), options)
@@ -105,15 +111,20 @@ class PersistentPipeline(DiffusionPipeline, CogVideoXLoraLoaderMixin):  # type: 
             read_description(weights)
         with _no_loading_bars():
             if stock:
+                check_components(kwargs.keys() - {"dtype"})
                 encoder = identity_encoder_path(os.fspath(identity_encoder), options)
                 folder = pipeline_folder(source, revision, variant, options)
-                sizes = model_preset(preset) if isinstance(preset, str) else preset
                 dtype, cache = kwargs.pop("dtype"), options.own_cache
                 pipeline = cls(**assemble(folder, encoder, sizes, dtype, variant=variant, cache=cache, given=kwargs))
                 pipeline.provenance = {"base": origin(source, folder)}
             else:
                 folder = pipeline_folder(source, revision, variant, options)
-                pipeline = super().from_pretrained(folder, variant=variant, **kwargs)
+                given = [name for name in (*STOCK_PARTS, *FACE_PARTS) if name in kwargs]
+                if "tokenizer" not in given:
+                    check_tokenizer(folder / "tokenizer")
+                with explained(folder):
+                    pipeline = super().from_pretrained(folder, variant=variant, **kwargs)
+                    check_networks(folder, pipeline.components, given, weight_files(folder, variant))
                 pipeline.provenance = {"base": folder_hash(folder), "adapter": "part of base"}
                 for component in pipeline.components.values():
                     if isinstance(component, nn.Module):
@@ -121,7 +132,7 @@ class PersistentPipeline(DiffusionPipeline, CogVideoXLoraLoaderMixin):  # type: 
         if weights is not None:
             pipeline.load_adapter(weights)
             pipeline.provenance["adapter"] = folder_hash(weights)
-        return pipeline if device is None else pipeline.to(device)
+        return pipeline if place is None else pipeline.to(place)
 
     def save_adapter(self, folder: str | os.PathLike[str], config: Mapping[str, Any] | None = None) -> None:
         """Save what the training stages train: the transformer's adapter, face perceiver and fusion.
@@ -150,6 +161,18 @@ class PersistentPipeline(DiffusionPipeline, CogVideoXLoraLoaderMixin):  # type: 
     def _adapter_parts(self) -> dict[str, nn.Module]:
         """What stages 1 and 2 train, by the name it has in the file."""
         return {name: getattr(self, name) for name in ADAPTER_PARTS}
+
+
+def _checked_dtype(dtype: Any) -> torch.dtype:
+    """The type, or the one of that name.
+
+    Raises:
+        ConfigError: If it is no type of numbers with a point.
+    """
+    found = getattr(torch, dtype.removeprefix("torch."), None) if isinstance(dtype, str) else dtype
+    if not isinstance(found, torch.dtype) or not found.is_floating_point:
+        raise ConfigError(f"{dtype!r} is no dtype for weights.", "Use torch.bfloat16, torch.float16 or torch.float32.")
+    return found
 
 
 @torch.no_grad()

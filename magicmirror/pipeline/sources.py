@@ -41,8 +41,16 @@ def split_source(source: str, revision: str | None = None) -> Path | tuple[str, 
 
     Returns:
         The path, which need not exist, or id and revision.
+
+    Raises:
+        WeightsError: If the system refuses to say whether there is such a path.
     """
-    path = Path(source).expanduser()
+    try:
+        path = Path(source).expanduser()
+        path.exists(), path.parent.exists()
+    except (OSError, RuntimeError) as error:
+        reason = getattr(error, "strerror", None) or str(error).rstrip(".")
+        raise WeightsError(f'"{source}" cannot be looked up: {reason}.', "Check the path or the name.") from error
     found = _HUB_ID.fullmatch(source)
     # "runs/adapter" where there is a folder "runs" is a path with a slip in it, not somebody's repository.
     if path.exists() or found is None or source.startswith((".", "/", "~")) or path.parent.exists():
@@ -110,7 +118,12 @@ def identity_encoder_path(source: str, options: HubOptions | None = None) -> Pat
     place = split_source(source)
     if not isinstance(place, Path):
         place = fetch(*place, PHOTOMAKER_FILE, lambda _: [PHOTOMAKER_FILE], options or HubOptions())
-    return place / PHOTOMAKER_FILE if place.is_dir() else place
+    path = place / PHOTOMAKER_FILE if place.is_dir() else place
+    if not path.is_file():
+        raise WeightsError(
+            f"There is no {path}.", f"Give PhotoMaker-V2's file {PHOTOMAKER_FILE}, its folder, or {PHOTOMAKER}."
+        )
+    return path
 
 
 def adapter_path(source: str, options: HubOptions | None = None) -> Path:
@@ -169,6 +182,15 @@ def component_weights(names: Sequence[str], variant: str | None) -> list[str]:
     weights = [name for name in names if ".safetensors" in name]
     chosen = [name for name in weights if variant and f".{variant}" in PurePosixPath(name).name]
     return chosen or [name for name in weights if _PLAIN_WEIGHTS.fullmatch(PurePosixPath(name).name)]
+
+
+def weight_files(folder: Path, variant: str | None) -> dict[str, list[str]]:
+    """Component of a pipeline's folder -> its files of weights, relative to the folder."""
+    found: dict[str, list[str]] = {}
+    for part in (path for path in sorted(folder.iterdir()) if path.is_dir()):
+        names = [f"{part.name}/{path.name}" for path in sorted(part.iterdir())]
+        found[part.name] = component_weights(names, variant)
+    return found
 
 
 def _check_weights(folder: Path, variant: str | None) -> None:

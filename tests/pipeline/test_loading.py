@@ -162,7 +162,7 @@ def test_incomplete_base_and_wrong_encoder_are_refused(published, tmp_path):
         load_pipeline(tiny("cogvideox-5b", tmp_path), "cpu", adapter)
     (tmp_path / "model_index.json").write_text('{"_class_name": "CogVideoXPipeline"}')
     with pytest.raises(WeightsError, match="no folder tokenizer"):
-        load_pipeline(tiny("cogvideox-5b", tmp_path), "cpu", adapter)
+        load_pipeline(tiny("cogvideox-5b", tmp_path, identity_encoder=str(root / "photomaker")), "cpu", adapter)
     with pytest.raises(WeightsError, match=r"photomaker-v2\.bin"):
         load_pipeline(tiny("cogvideox-5b", root / "base", identity_encoder=str(tmp_path)), "cpu", adapter)
     with pytest.raises(WeightsError, match="holds no adapter"):
