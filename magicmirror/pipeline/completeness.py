@@ -55,7 +55,7 @@ def check_found(part: Path, missing: Sequence[str]) -> None:
     """
     if missing:
         named = ", ".join(sorted(missing)[:_NAMED])
-        raise WeightsError(f"{part} is not complete: {len(missing)} tensors are missing ({named}).", _AGAIN)
+        raise WeightsError(f"{part} is not complete: it lacks {named} ({len(missing)} in all).", _AGAIN)
 
 
 def check_networks(
