@@ -7,7 +7,8 @@ server. All other components hand their value over as it came, so that a wrong t
 from __future__ import annotations
 
 import logging
-from collections.abc import AsyncIterator
+from collections.abc import AsyncIterator, Callable
+from pathlib import Path
 from typing import Any
 
 import gradio as gr
@@ -27,6 +28,8 @@ from magicmirror.ui.api_calls import (
     picture,
     visitor_key,
 )
+from magicmirror.ui.uploads import Uploads
+from magicmirror.ui.visitors import Visitors
 
 log = logging.getLogger(__name__)
 
@@ -42,14 +45,17 @@ class Api:
 
     Args:
         engine: Makes the videos.
+        visitors: Know what the open pages use.
     """
 
-    def __init__(self, engine: Engine) -> None:
+    def __init__(self, engine: Engine, visitors: Visitors) -> None:
         self._calls = ApiCalls(engine)
+        self._uploads = Uploads(visitors)
 
     async def analyze(self, photos: Any) -> Answer:
         """Find the faces of every photo, and say how good each is as a reference."""
-        answer: Answer = await in_thread(self._calls.analyze, photos)
+        with self._uploads.used(photos):
+            answer: Answer = await in_thread(self._calls.analyze, photos)
         return answer
 
     async def generate(
@@ -68,8 +74,7 @@ class Api:
     ) -> Updates:
         """Make a video of one person, or several takes of it."""
         fields = Fields(prompt, negative_prompt, seed, steps, guidance, identity_scale)
-        order = await in_thread(orders_of, takes)
-        async for each in self._run(photos, faces, fields, order, visitor, request):
+        async for each in self._run(photos, faces, fields, lambda _: orders_of(takes), visitor, request):
             yield each
 
     async def image(
@@ -87,7 +92,7 @@ class Api:
     ) -> Updates:
         """Make a single picture of one person."""
         fields = Fields(prompt, negative_prompt, seed, steps, guidance, identity_scale)
-        async for each in self._run(photos, faces, fields, picture(), visitor, request):
+        async for each in self._run(photos, faces, fields, lambda _: picture(), visitor, request):
             yield each
 
     async def compare(
@@ -105,8 +110,7 @@ class Api:
     ) -> Updates:
         """Make one seed with several identity strengths."""
         fields = Fields(prompt, negative_prompt, seed, steps, guidance)
-        order = await in_thread(comparison_of, scales)
-        async for each in self._run(photos, faces, fields, order, visitor, request):
+        async for each in self._run(photos, faces, fields, lambda _: comparison_of(scales), visitor, request):
             yield each
 
     async def film(
@@ -123,9 +127,9 @@ class Api:
         request: gr.Request | None = None,
     ) -> Updates:
         """Make one film of the same person, a shot for each prompt."""
-        order = await in_thread(film_of, prompts)
-        fields = Fields(prompts[0] if prompts else "", negative_prompt, seed, steps, guidance, identity_scale)
-        async for each in self._run(photos, faces, fields, order, visitor, request):
+        first = prompts[0] if isinstance(prompts, list) and prompts else ""
+        fields = Fields(first, negative_prompt, seed, steps, guidance, identity_scale)
+        async for each in self._run(photos, faces, fields, lambda _: film_of(prompts), visitor, request):
             yield each
 
     async def retake(
@@ -144,9 +148,11 @@ class Api:
         request: gr.Request | None = None,
     ) -> Updates:
         """Make one shot of a film anew and join the film again."""
-        session = await in_thread(visitor_key, visitor, request)
-        order = await in_thread(self._calls.retaker, session, job_id, shot)
         fields = Fields(prompt, negative_prompt, seed, steps, guidance, identity_scale)
+
+        def order(session: str) -> MakeOrder:
+            return self._calls.retaker(session, job_id, shot)
+
         async for each in self._run(photos, faces, fields, order, visitor, request):
             yield each
 
@@ -193,20 +199,22 @@ class Api:
         photos: Any,
         faces: Any,
         fields: Fields,
-        make_order: MakeOrder,
+        order: Callable[[str], MakeOrder],
         visitor: Any,
         request: gr.Request | None,
     ) -> Updates:
-        """Queue a job and follow it."""
-        session = await in_thread(visitor_key, visitor, request)
-        job_id = await in_thread(self._calls.make, photos, faces, fields, make_order, session)
+        """Queue a job and follow it; ``order`` says for a visitor what is to be made."""
+        with self._uploads.used(photos):
+            session = await in_thread(visitor_key, visitor, request)
+            make_order = await in_thread(order, session)
+            job_id = await in_thread(self._calls.make, photos, faces, fields, make_order, session)
         async for each in self._calls.updates(job_id):
             yield each
 
 
-def add_api(engine: Engine) -> None:
+def add_api(engine: Engine, visitors: Visitors) -> None:
     """Add the endpoints to the app that is being built."""
-    api = Api(engine)
+    api = Api(engine, visitors)
     with gr.Column(visible=False):
         photos = gr.File(label="photos", file_count="multiple", file_types=["image"], type="filepath")
         prompt, negative = gr.Textbox(label="prompt"), gr.Textbox("", label="negative_prompt")
@@ -222,6 +230,8 @@ def add_api(engine: Engine) -> None:
         trigger = gr.Button("api")
     for component in (prompt, negative, seed, steps, guidance, identity, takes, shot, job_id, visitor, kind, count):
         component.preprocess = _as_it_came
+    for component in (file, files):
+        component.async_move_resource_to_block_cache = _where_it_lies
 
     def add(name: str, inputs: list[Any], outputs: list[Any]) -> None:
         call, options = getattr(api, name), {"concurrency_limit": None, "show_progress": "hidden"}
@@ -274,6 +284,14 @@ def _names_address(value: Any) -> bool:
         path = value.get("path")
         return (isinstance(path, str) and "://" in path) or any(_names_address(each) for each in value.values())
     return isinstance(value, list) and any(_names_address(each) for each in value)
+
+
+async def _where_it_lies(path: str | Path | None) -> str | None:
+    """Hand a result out from the output folder, which Gradio may serve.
+
+    Of its own accord it hands out a copy, which nobody who deletes the result knows of.
+    """
+    return None if path is None else str(path)
 
 
 def _as_it_came(value: Any) -> Any:

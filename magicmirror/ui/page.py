@@ -71,7 +71,7 @@ def build_app(engine: Engine, settings: Settings) -> gr.Blocks:
                 result = result_part(profile)
         past = history_part()
         gr.HTML(markup.note(words.CONSENT_NOTE), js_on_load=None)
-        add_api(engine)  # before the page's own events, so that the names of the API are free
+        add_api(engine, visitors)  # before the page's own events, so that the names of the API are free
         _wire_photos(photos, photo, result, browser)
         _wire_form(forms, form, prompt, photo, result, past)
         _wire_jobs(jobs, forms, form, result, past)

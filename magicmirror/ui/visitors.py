@@ -106,6 +106,12 @@ class Visitors:
         if file.resolve().is_relative_to(self._upload_folder):
             file.unlink(missing_ok=True)
 
+    def delete_unused(self, file: Path) -> None:
+        """Delete an uploaded file unless an open page shows it."""
+        with self._lock:
+            if not any(file.resolve() in visitor.files for visitor in self._visitors.values()):
+                self.delete_upload(file)
+
     def _visit(self, session: str) -> Visitor:
         visitor = self._visitors.setdefault(session, Visitor())
         self._visitors.move_to_end(session)

@@ -103,3 +103,18 @@ def test_only_uploads_are_deleted(tmp_path):
     for path in (upload, elsewhere, uploads / ".." / "video.mp4", uploads / "gone.mp4"):
         visitors.delete_upload(path)
     assert not upload.exists() and elsewhere.exists()
+
+
+def test_an_upload_that_an_open_page_shows_is_not_deleted(tmp_path, photos):
+    upload = tmp_path / "mine.jpg"
+    upload.write_bytes(b"x")
+    visitors = Visitors(tmp_path)
+    visitors.set_photos("page", photos, [upload])
+    visitors.delete_unused(upload)
+    assert upload.exists()
+    visitors.set_photos("page", (), ())
+    visitors.forget("page")
+    assert not upload.exists()
+    upload.write_bytes(b"x")
+    visitors.delete_unused(upload)
+    assert not upload.exists()
