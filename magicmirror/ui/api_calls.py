@@ -5,7 +5,8 @@ from __future__ import annotations
 import asyncio
 import logging
 import secrets
-from collections.abc import AsyncIterator, Callable
+from collections.abc import AsyncIterator, Callable, Iterator
+from contextlib import contextmanager
 from dataclasses import asdict
 from pathlib import Path
 from typing import Any
@@ -61,11 +62,15 @@ class ApiCalls:
 
         Returns:
             ``photos``: for each what ``faces.selection.photo_record`` says (faces, the one that is taken without a
-            choice, or why none is); ``mismatches``: photos (from 0) whose chosen face differs from the others, with
-            ``distance`` and ``limit``.
+            choice, or why none is, which may be that it cannot be read); ``mismatches``: photos (from 0) whose chosen
+            face differs from the others, with ``distance`` and ``limit``.
         """
-        found = [self._engine.analyze(path) for path in _paths(photos)]
-        records = [photo_record(faces) for faces in found]
+        found, records = [], []
+        for path in _paths(photos):
+            faces, problem = self._faces_or_problem(path)
+            record = photo_record(faces)
+            found.append(faces)
+            records.append({**record, "problem": problem or record["problem"]})
         usable = [photo for photo, record in enumerate(records) if record["chosen"] is not None]
         mismatches = find_mismatches([found[photo][records[photo]["chosen"]] for photo in usable])
         return {
@@ -80,12 +85,22 @@ class ApiCalls:
         """Check everything and queue the job; returns its id."""
         paths = _paths(photos)
         if faces is not None and not _are_indices(faces, len(paths)):
-            raise FaceError(f"faces must be a list with one index for each of the {len(paths)} photos.")
+            several = f"each of the {len(paths)} photos" if len(paths) > 1 else "the photo"
+            raise FaceError(f"faces must be a list with one index for {several}.")
         profile = self._engine.health().profile
-        found = [self._engine.analyze(path) for path in paths]
         indices = [None] * len(paths) if faces is None else faces
-        chosen = [choose_face(each, index) for each, index in zip(found, indices, strict=True)]
+        chosen = []
+        for number, (path, index) in enumerate(zip(paths, indices, strict=True), start=1):
+            with _naming_photo(number if len(paths) > 1 else None):
+                chosen.append(choose_face(self._engine.analyze(path), index))
         return self._engine.submit(make_order(build_request(fields, chosen, profile)), session)
+
+    def _faces_or_problem(self, path: Path) -> tuple[tuple[FaceReference, ...], str]:
+        """Find the faces of a photo; why it cannot be read is told of it, and the other photos are not lost."""
+        try:
+            return self._engine.analyze(path), ""
+        except MagicMirrorError as error:
+            return (), public_reason(error)
 
     async def updates(self, job_id: str) -> AsyncIterator[Update]:
         """Follow a job to its end; a client that goes away does not stop it.
@@ -220,6 +235,18 @@ def update(status: JobStatus, result: JobResult | None) -> Update:
     answer["ranking"] = list(result.ranking)
     files = [str(take.video_path) for take in result.takes]
     return answer, str(result.video_path), result.settings, files
+
+
+@contextmanager
+def _naming_photo(number: int | None) -> Iterator[None]:
+    """Say in front of a refusal which of several photos it is about; of a single one nothing."""
+    try:
+        yield
+    except MagicMirrorError as error:
+        if number is None:
+            raise
+        name = words.PHOTO_NUMBER.format(number=number)
+        raise type(error)(f"{name}: {error.message}", error.remedy) from error
 
 
 def _placeholder() -> FaceReference:

@@ -136,9 +136,9 @@ def test_a_full_queue_is_said_so(connect, examples):
         ({"guidance": 0.5}, "guidance"),
         ({"identity_scale": 3}, "identity scale"),
         ({"faces": [7]}, "Face 7"),
-        ({"faces": [0, 0]}, "one index for each"),
-        ({"faces": "text"}, "one index for each"),
-        ({"faces": ["x"]}, "one index for each"),
+        ({"faces": [0, 0]}, "one index for the photo"),
+        ({"faces": "text"}, "one index for the photo"),
+        ({"faces": ["x"]}, "one index for the photo"),
         ({"photos": []}, "photo"),
         ({"photos": "text"}, "have to be uploaded"),
         ({"photos": 3}, "have to be uploaded"),
@@ -182,13 +182,38 @@ def test_a_file_that_is_no_picture_is_refused(connect, tmp_path):
     client, _ = connect()
     fake = tmp_path / "photo.jpg"
     fake.write_text("not a picture")
-    with pytest.raises(AppError, match="not a picture"):
-        client.predict([handle_file(fake)], api_name="/analyze")
+    with pytest.raises(AppError, match=r"^[^:]*not a picture"):
+        client.predict([handle_file(fake)], "a man", api_name="/generate")
+    (record,) = client.predict([handle_file(fake)], api_name="/analyze")["photos"]
+    assert "not a picture" in record["problem"] and not record["faces"] and record["chosen"] is None
     plain = write_image(np.full((64, 64, 3), 128, np.uint8), tmp_path / "plain.png")
     answer = client.predict([handle_file(plain)], api_name="/analyze")
     assert answer == {"photos": [photo_record(())], "mismatches": []}
     with pytest.raises(AppError, match="No face"):
         client.predict([handle_file(plain)], "a man", api_name="/generate")
+
+
+@pytest.mark.parametrize(
+    ("second", "faces", "reason"),
+    [
+        ("two_people", None, "Photo 2: The photo shows 2 faces.*Choose one of them"),
+        ("cut", None, "Photo 2: .*ends"),
+        ("man_1", [0, 5], "Photo 2: Face 5"),
+        ("man_1", [4, 0], "Photo 1: Face 4"),
+        ("man_1", [0], "one index for each of the 2 photos"),
+    ],
+)
+def test_of_several_photos_the_bad_one_is_named(bad_input_client, examples, tmp_path, second, faces, reason):
+    path = examples / f"{second}.jpg"
+    if second == "cut":
+        path = tmp_path / "cut.jpg"
+        path.write_bytes((examples / "man_1.jpg").read_bytes()[:5000])
+    photos = [handle_file(examples / "woman_2.jpg"), handle_file(path)]
+    with pytest.raises(AppError, match=reason):
+        bad_input_client.predict(photos, "a woman", faces=faces, api_name="/generate")
+    records = bad_input_client.predict(photos, api_name="/analyze")["photos"]
+    assert records[0]["chosen"] == 0 and not records[0]["problem"]
+    assert bool(records[1]["problem"]) == (second != "man_1")
 
 
 @pytest.mark.parametrize("photo", ["path", "dotted", "address", "own page", "bare text"])
