@@ -24,6 +24,10 @@ from magicmirror.serving.requests import Fields, build_request
 from magicmirror.types import FaceReference, GenerationRequest
 from magicmirror.ui import words
 
+FEW_STEPS = 10
+"""A model with a default of no more was trained to do it all in so few; many steps make its pictures worse."""
+MANY_STEPS = 100
+
 
 @dataclass(frozen=True)
 class Form:
@@ -141,10 +145,15 @@ def form_of_settings(settings: Mapping[str, Any], profile: Profile) -> Form:
         negative=str(first.get("negative_prompt", "") or ""),
         randomise=False,
         seed=seed if type(seed) is int and seed >= 0 else 0,
-        steps=_number(first.get("num_inference_steps"), profile.num_inference_steps, 1, 100),
+        steps=_number(first.get("num_inference_steps"), profile.num_inference_steps, 1, most_steps(profile)),
         guidance=_number(first.get("guidance_scale"), profile.guidance_scale, 1, 12),
         identity=_number(first.get("identity_scale"), 1.0, 0, 2),
     )
+
+
+def most_steps(profile: Profile) -> int:
+    """The largest number of steps that the form offers; the API takes more."""
+    return FEW_STEPS if profile.num_inference_steps <= FEW_STEPS else MANY_STEPS
 
 
 def _number(value: object, default: float, low: float, high: float) -> float:

@@ -12,7 +12,7 @@ from magicmirror.pipeline.profiles import Profile
 from magicmirror.serving.prompt_guide import HELPER_MOTIONS, HELPER_PERSONS, HELPER_STYLES
 from magicmirror.ui import markup, result_markup, words
 from magicmirror.ui.face_markup import example_strip, face_picker
-from magicmirror.ui.form import FormPart
+from magicmirror.ui.form import FEW_STEPS, FormPart, most_steps
 from magicmirror.ui.likeness_markup import CURVE_SCRIPT
 from magicmirror.ui.prompt_markup import forecast_line, prompt_notes
 
@@ -128,7 +128,9 @@ def form_part(profile: Profile, max_takes: int) -> tuple[FormPart, PromptPart]:
     )
     with gr.Accordion(words.ADVANCED_LABEL, open=False):
         identity = _slider(0, 2, 1, 0.05, words.IDENTITY_LABEL, words.IDENTITY_HINT, "mm-identity")
-        steps = _slider(1, 100, profile.num_inference_steps, 1, words.STEPS_LABEL, words.STEPS_HINT, "mm-steps")
+        few, trained = profile.num_inference_steps <= FEW_STEPS, profile.num_inference_steps
+        hint_of_steps = words.FEW_STEPS_HINT.format(count=trained) if few else words.STEPS_HINT
+        steps = _slider(1, most_steps(profile), trained, 1, words.STEPS_LABEL, hint_of_steps, "mm-steps")
         guidance = _slider(1, 12, profile.guidance_scale, 0.1, words.GUIDANCE_LABEL, words.GUIDANCE_HINT, "mm-guidance")
         negative = gr.Textbox("", label=words.NEGATIVE_LABEL, info=words.NEGATIVE_HINT, lines=1, elem_id="mm-negative")
     form = FormPart(kind, prompt, negative, randomise, seed, steps, guidance, identity, takes)

@@ -5,12 +5,14 @@ from __future__ import annotations
 from dataclasses import replace
 from pathlib import Path
 
+import gradio as gr
 import pytest
 
 from magicmirror.errors import FaceError, PromptError
 from magicmirror.pipeline.profiles import find_profile
 from magicmirror.serving.jobs import JobResult, Take
-from magicmirror.ui.form import Form, form_of_result, form_of_settings
+from magicmirror.ui.form import Form, form_of_result, form_of_settings, most_steps
+from magicmirror.ui.parts import form_part
 from magicmirror.ui.photo_handlers import browser_record
 
 PROFILE = find_profile("preview")
@@ -65,6 +67,18 @@ def test_strange_settings_take_the_defaults(seed):
     assert (form.seed, form.steps, form.guidance, form.identity) == (
         (0, PROFILE.num_inference_steps, PROFILE.guidance_scale, 1.0)
     )
+
+
+def test_a_model_of_few_steps_is_offered_few_and_says_why():
+    full = find_profile("cogvideox-5b")
+    assert PROFILE.num_inference_steps == 2 and (most_steps(PROFILE), most_steps(full)) == (10, 100)
+    for profile, hint in ((PROFILE, "trained for 2 steps"), (full, "finer detail")):
+        with gr.Blocks():
+            form, _ = form_part(profile, 8)
+        assert hint in form.steps.info and form.steps.maximum == most_steps(profile)
+        assert form.steps.value == profile.num_inference_steps
+    many = {"prompt": "a man", "num_inference_steps": 50}  # more than the slider would take back
+    assert (form_of_settings(many, PROFILE).steps, form_of_settings(many, full).steps) == (2, 50)
 
 
 def test_a_film_gives_all_of_its_lines_and_a_take_its_own_seed():
