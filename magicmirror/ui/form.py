@@ -134,10 +134,9 @@ def form_of_result(result: JobResult, take: int | None, profile: Profile) -> For
 
 def form_of_settings(settings: Mapping[str, Any], profile: Profile) -> Form:
     """Return the form that stored settings describe; what is missing or of a wrong form takes its default."""
-    shots = settings.get("shots")
-    film = isinstance(shots, list) and len(shots) > 1 and all(isinstance(shot, dict) for shot in shots)
-    first = shots[0] if film and isinstance(shots, list) else settings
-    prompts = [str(shot.get("prompt", "")) for shot in shots] if film and shots else [str(settings.get("prompt", ""))]
+    shots = _shots(settings)
+    film, first = len(shots) > 1, shots[0]
+    prompts = [str(shot.get("prompt", "")) for shot in shots]
     seed = first.get("seed")
     return Form(
         kind="film" if film else "image" if settings.get("num_frames") == 1 else "takes",
@@ -149,6 +148,21 @@ def form_of_settings(settings: Mapping[str, Any], profile: Profile) -> Form:
         guidance=_number(first.get("guidance_scale"), profile.guidance_scale, 1, 12),
         identity=_number(first.get("identity_scale"), 1.0, 0, 2),
     )
+
+
+def are_settings(settings: Mapping[str, Any]) -> bool:
+    """Whether stored settings say what was made: every shot with a text as its prompt, and whole numbers as seeds."""
+    shots = _shots(settings)
+    texts = [shot.get("prompt") for shot in shots]
+    seeds = [shot["seed"] for shot in shots if "seed" in shot]
+    return all(isinstance(text, str) and text.strip() for text in texts) and all(type(seed) is int for seed in seeds)
+
+
+def _shots(settings: Mapping[str, Any]) -> Sequence[Mapping[str, Any]]:
+    """Return what belongs to each shot of a film; of anything else the settings themselves."""
+    shots = settings.get("film")
+    film = isinstance(shots, list) and len(shots) > 1 and all(isinstance(shot, dict) for shot in shots)
+    return shots if film and isinstance(shots, list) else [settings]
 
 
 def most_steps(profile: Profile) -> int:

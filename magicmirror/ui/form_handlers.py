@@ -20,7 +20,7 @@ from magicmirror.serving.jobs import OrderKind
 from magicmirror.serving.prompt_guide import PromptGuide, compose_prompt
 from magicmirror.types import GeneratedVideo
 from magicmirror.ui import markup, result_markup, words
-from magicmirror.ui.form import FORM_FIELDS, FormPart, form_of_settings, values
+from magicmirror.ui.form import FORM_FIELDS, FormPart, are_settings, form_of_settings, values
 from magicmirror.ui.job_handlers import JobHandlers
 from magicmirror.ui.photo_handlers import session_of
 from magicmirror.ui.photos import chosen_faces
@@ -108,7 +108,7 @@ class FormHandlers:
             return [*[gr.skip()] * len(FORM_FIELDS), gr.skip(), None]
         try:
             settings = read_settings(path)
-            if "prompt" not in settings and "shots" not in settings:
+            if not are_settings(settings):
                 return [*_skipped(words.RESTORE_FAILED.format(reason=words.NOT_OURS)), None]
         except MagicMirrorError as error:
             return [*_skipped(words.RESTORE_FAILED.format(reason=error)), None]
@@ -120,7 +120,8 @@ class FormHandlers:
         if not photos:
             text = words.RESTORED_NEEDS_FACE
         else:
-            same = photos & set(settings.get("references") or ())
+            made_of = settings.get("references")
+            same = isinstance(made_of, list) and any(each in made_of for each in photos)
             text = words.RESTORED_SAME_FACE if same else words.RESTORED_OTHER_FACE
         return [*values(form), markup.status_line(text), None]
 

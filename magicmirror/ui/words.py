@@ -230,7 +230,7 @@ RESTORED_SAME_FACE = "Settings restored, and your photo is the one it was made o
 RESTORED_NEEDS_FACE = "Settings restored. A video does not hold the photo: add the photo that it was made of."
 RESTORED_OTHER_FACE = "Settings restored. Your photo is another one than it was made of."
 RESTORE_FAILED = "No settings were found in this file. {reason}"
-NOT_OURS = "It was not made here."
+NOT_OURS = "Use an mp4 or settings file that was made here."
 GONE = "This result is not there any more."
 
 NEED_PHOTO = "Add a photo first."

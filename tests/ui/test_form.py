@@ -11,7 +11,7 @@ import pytest
 from magicmirror.errors import FaceError, PromptError
 from magicmirror.pipeline.profiles import find_profile
 from magicmirror.serving.jobs import JobResult, Take
-from magicmirror.ui.form import Form, form_of_result, form_of_settings, most_steps
+from magicmirror.ui.form import Form, are_settings, form_of_result, form_of_settings, most_steps
 from magicmirror.ui.parts import form_part
 from magicmirror.ui.photo_handlers import browser_record
 
@@ -62,11 +62,36 @@ def test_stored_settings_give_the_form_that_made_them():
 
 @pytest.mark.parametrize("seed", [None, "7", -1, 1.5, True])
 def test_strange_settings_take_the_defaults(seed):
-    strange = {"seed": seed, "num_inference_steps": "many", "guidance_scale": 1e9, "identity_scale": True, "shots": 3}
+    strange = {"seed": seed, "num_inference_steps": "many", "guidance_scale": 1e9, "identity_scale": True, "film": 3}
     form = form_of_settings(strange, PROFILE)
     assert (form.seed, form.steps, form.guidance, form.identity) == (
         (0, PROFILE.num_inference_steps, PROFILE.guidance_scale, 1.0)
     )
+
+
+@pytest.mark.parametrize(
+    ("settings", "usable"),
+    [
+        ({"prompt": "a man"}, True),
+        ({"prompt": "a man", "seed": 7}, True),
+        ({"film": [{"prompt": "a man"}, {"prompt": "a woman", "seed": 1}]}, True),
+        ({}, False),
+        ({"prompt": 5, "seed": "x"}, False),
+        ({"prompt": " "}, False),
+        ({"prompt": "a man", "seed": "x"}, False),
+        ({"prompt": "a man", "seed": True}, False),
+        ({"film": [{"prompt": "a man"}, {"prompt": 3}]}, False),
+        ({"film": [1, 2]}, False),
+    ],
+)
+def test_only_settings_of_the_right_types_are_restored(settings, usable):
+    assert are_settings(settings) is usable
+
+
+def test_a_stored_film_gives_all_of_its_lines():
+    film = {"prompt": "a", "seed": 4, "film": [{"prompt": "a", "seed": 4}, {"prompt": "b", "seed": 5}]}
+    form = form_of_settings(film, PROFILE)
+    assert (form.kind, form.prompt, form.seed) == ("film", "a\nb", 4)
 
 
 def test_a_model_of_few_steps_is_offered_few_and_says_why():
