@@ -129,7 +129,7 @@ class HistoryEntry:
     Args:
         status: Where it stands, or how it ended.
         kind: As in ``JobResult``.
-        prompt: Of its first part.
+        prompt: What was asked for; of a film the prompts of all shots, joined.
         created_s: When it was asked for, seconds since the epoch.
         result: Set when it is done and its files are still there.
     """

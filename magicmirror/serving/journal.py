@@ -33,7 +33,7 @@ class Opening:
         job_id: The job.
         session: Owner.
         kind: Of the order.
-        prompt: Of the first part.
+        prompt: Of the order; of a film those of all shots.
         parts: How many parts it has.
     """
 

@@ -19,6 +19,7 @@ MIN_SHOTS = 2
 MAX_SHOTS = 6
 COMPARE_SCALES = (0.5, 1.0, 1.5)
 SEED_LIMIT = 2**63
+PROMPT_SEPARATOR = " / "
 
 
 @dataclass(frozen=True, eq=False)
@@ -37,6 +38,19 @@ class Order:
     def requests(self) -> tuple[GenerationRequest, ...]:
         """The parts that have to be made."""
         return tuple(part for part in self.parts if isinstance(part, GenerationRequest))
+
+    @property
+    def prompt(self) -> str:
+        """What the job is called: its prompt, in a film those of all shots."""
+        texts = [part.prompt if isinstance(part, GenerationRequest) else prompt_of(part) for part in self.parts]
+        return PROMPT_SEPARATOR.join(texts) if self.kind == "film" else texts[0] if texts else ""
+
+
+def prompt_of(take: Take) -> str:
+    """Return what a take was made with; of a whole film, the prompts of all its shots."""
+    if isinstance(take, JobResult) and take.kind == "film" and take.takes:
+        return PROMPT_SEPARATOR.join(prompt_of(shot) for shot in take.takes)
+    return str(take.settings.get("prompt", ""))
 
 
 Work = GenerationRequest | Order

@@ -243,9 +243,7 @@ class QueuedEngine(ABC):
 
     def _note_start(self, job_id: str, work: Work, session: str) -> None:
         order = as_order(work)
-        first = order.requests[0] if order.requests else None
-        prompt = first.prompt if first is not None else ""
-        self._journal.open(Opening(job_id, session, order.kind, prompt, len(order.requests)))
+        self._journal.open(Opening(job_id, session, order.kind, order.prompt, len(order.requests)))
 
     def _note_end(self, record: JobRecord) -> None:
         status = record.status

@@ -7,6 +7,7 @@ from html import escape
 from pathlib import Path
 
 from magicmirror.serving.jobs import JobResult, Take
+from magicmirror.serving.orders import prompt_of
 from magicmirror.types import UInt8Array
 from magicmirror.ui import words
 from magicmirror.ui.likeness_markup import likeness
@@ -87,7 +88,7 @@ def summary(result: JobResult, index: int | None) -> str:
     if total_s is not None:
         facts.append((words.TIME_USED, words.duration(total_s)))
     items = "".join(f"<div><dt>{escape(name)}</dt><dd>{escape(value)}</dd></div>" for name, value in facts)
-    prompt = f'<p class="mm-note">{escape(words.USED_PROMPT)}: {escape(str(settings.get("prompt", "")))}</p>'
+    prompt = f'<p class="mm-note">{escape(words.USED_PROMPT)}: {escape(prompt_of(take))}</p>'
     return f'<section class="mm-result">{likeness(take)}<dl class="mm-facts">{items}</dl>{prompt}</section>'
 
 
@@ -124,7 +125,7 @@ def part_name(result: JobResult, place: int) -> str:
 
 def _player(take: Take, main: bool) -> str:
     """A video that plays by itself without sound, or a picture."""
-    prompt, source = str(take.settings.get("prompt", "")), file_url(take.video_path)
+    prompt, source = prompt_of(take), file_url(take.video_path)
     if take.video_path.suffix.lower() in PICTURE_SUFFIXES:
         return f'<img src="{source}" alt="{escape(words.PICTURE_ALT.format(prompt=prompt))}">'
     mark = " data-main" if main else ""

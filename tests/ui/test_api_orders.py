@@ -43,6 +43,8 @@ def test_a_film_joins_its_shots_and_one_is_taken_again(connect, photo):
     kept, new = np.r_[0:17, 34:51], np.r_[17:34]
     assert np.abs(before[kept] - after[kept]).mean() < 1 < 2 < np.abs(before[new] - after[new]).mean()
     assert read_settings(shots_again[1])["prompt"] == "a man nods twice"
+    called = [entry["prompt"] for entry in client.predict(api_name="/history")]
+    assert called == ["a man smiles / a man nods twice / a man looks up", "a man smiles / a man nods / a man looks up"]
     with pytest.raises(AppError, match="shots 0 to 2"):
         client.predict(status["job_id"], 3, photo, "a man nods", api_name="/retake")
     with pytest.raises(AppError, match="2 to 6 prompts"):

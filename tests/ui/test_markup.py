@@ -149,6 +149,13 @@ def test_takes_are_listed_best_first_and_shots_in_order():
     assert result_markup.parts_strip(result(), None) == ""
 
 
+def test_a_whole_film_shows_the_prompts_of_all_shots_and_a_shot_its_own():
+    made = film("a woman nods", "a woman looks up")
+    assert "Prompt: a woman nods / a woman looks up<" in result_markup.summary(made, None)
+    assert "Video: a woman nods / a woman looks up" in result_markup.stage(made, None)
+    assert "Prompt: a woman looks up<" in result_markup.summary(made, 1)
+
+
 def test_nothing_of_a_prompt_gets_in_as_html():
     evil = '"><script>alert(1)</script>'
     pieces = [
