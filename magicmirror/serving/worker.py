@@ -93,7 +93,7 @@ class JobWorker:
             log.info("Job %s stopped after %.1f s", job_id, time.monotonic() - started)
             self._board.finish(job_id, "cancelled", CANCELLED_MESSAGE)
         except MagicMirrorError as error:
-            log.warning("Job %s refused: %s", job_id, error, exc_info=True)
+            log.warning("Job %s refused: %s", job_id, error)
             self._board.finish(job_id, "failed", public_reason(error, job_id))
         except BaseException as error:  # the border: whatever a job raises, SystemExit too, must not end the worker
             log.exception("Job %s failed", job_id)

@@ -269,7 +269,9 @@ def guard_inputs(app: gr.Blocks | None) -> None:
             raise gr.Error(NO_ADDRESSES, print_exception=False)
         try:
             return await inner(block_fn, inputs, *more, **named)
-        except gr.Error:
+        except gr.Error as error:  # a value out of range, a file of another type: nobody needs a traceback of that
+            log.info("Inputs refused: %s", error.message)
+            error.print_exception = False
             raise
         except Exception as error:  # the border: pydantic's, the file system's, Gradio's
             log.info("Inputs refused: %r", error)

@@ -63,6 +63,8 @@ def test_a_failing_job_says_why_and_the_next_one_runs(storage, request_for, clos
     assert ends[2].message == ends[3].message == OUT_OF_MEMORY_MESSAGE
     traces = [record for record in caplog.records if record.exc_info and "secret detail" in str(record.exc_info[1])]
     assert len(traces) == 1 and ends[0].job_id in traces[0].getMessage()
+    (refused,) = [record for record in caplog.records if "No person." in record.getMessage()]
+    assert ends[1].job_id in refused.getMessage() and not refused.exc_info
     assert engine.health().jobs_done == 1
 
 

@@ -216,6 +216,16 @@ def test_of_several_photos_the_bad_one_is_named(bad_input_client, examples, tmp_
     assert bool(records[1]["problem"]) == (second != "man_1")
 
 
+def test_a_refusal_leaves_no_traceback_in_the_log(connect, examples, tmp_path, capfd):
+    client, _ = connect()
+    text = tmp_path / "photo.txt"
+    text.write_text("text")
+    for photo, prompt in ((text, "a man"), (examples / "man_1.jpg", "a man " * 1000)):
+        with pytest.raises(AppError, match=r"Invalid file type|6000 characters"):
+            client.predict([handle_file(photo)], prompt, api_name="/generate")
+    assert "Traceback" not in "".join(capfd.readouterr())
+
+
 @pytest.mark.parametrize("photo", ["path", "dotted", "address", "own page", "bare text"])
 def test_nothing_but_an_upload_is_a_photo(launch, examples, tmp_path, photo):
     """Asked over plain HTTP, as no client library would."""
