@@ -249,6 +249,12 @@ def _tensors(modules: Mapping[str, nn.Module]) -> dict[str, Tensor]:
     for part, module in modules.items():
         read: Any = getattr(module, "adapter_state_dict", module.state_dict)
         tensors.update({f"{part}.{name}": value for name, value in read().items()})
+    if any(value.is_meta for value in tensors.values()):
+        # Copying into such a tensor does nothing, without a word.
+        raise WeightsError(
+            "The adapter's weights are not in memory: they were offloaded one by one.",
+            "Load or save the adapter before the networks are offloaded.",
+        )
     return tensors
 
 

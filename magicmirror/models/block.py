@@ -9,6 +9,7 @@ from diffusers.hooks._helpers import TransformerBlockMetadata, TransformerBlockR
 from diffusers.models.transformers.cogvideox_transformer_3d import CogVideoXBlock
 from torch import Tensor, nn
 
+from magicmirror.errors import ConfigError
 from magicmirror.models.attention import MagicMirrorAttnProcessor
 
 
@@ -166,6 +167,12 @@ class MagicMirrorBlock(CogVideoXBlock):  # type: ignore[misc]
     ) -> tuple[Tensor, Tensor, Tensor]:
         """Eq. 8 over the modulated [text, face, video]; returns the three streams' parts."""
         text, face, video = modulated
+        if not isinstance(self.attn1.processor, MagicMirrorAttnProcessor):
+            # Diffusers would leave the face's keys out with no more than a line in the log.
+            raise ConfigError(
+                f"{type(self.attn1.processor).__name__} knows no cross term, and the face would get lost.",
+                "Leave fuse_qkv_projections() and other attention processors out; kernels are chosen by attention=.",
+            )
         video_out, text_and_face = self.attn1(
             hidden_states=video,
             encoder_hidden_states=torch.cat([text, face], dim=1),

@@ -207,11 +207,7 @@ class MagicMirrorTransformer3DModel(CogVideoXTransformer3DModel):  # type: ignor
         save_adapter(folder, {"transformer": self})
 
     def load_adapter(self, folder: str | os.PathLike[str]) -> None:
-        """Read the transformer's part of a saved adapter.
-
-        Raises:
-            WeightsError: If it is missing, damaged or made for another model; nothing is changed then.
-        """
+        """Read the transformer's part of a saved adapter; see ``magicmirror.models.adapter``."""
         load_adapter(folder, {"transformer": self})
 
     def null_identity(self, batch_size: int) -> tuple[Tensor, Tensor]:
@@ -229,6 +225,7 @@ class MagicMirrorTransformer3DModel(CogVideoXTransformer3DModel):  # type: ignor
             emb = emb + self.ofs_embedding(self.ofs_proj(ofs).to(dtype))
         return emb
 
+    @apply_lora_scale("attention_kwargs")
     def precompute_identity(
         self,
         identity_tokens: Tensor,
@@ -237,6 +234,7 @@ class MagicMirrorTransformer3DModel(CogVideoXTransformer3DModel):  # type: ignor
         identity_scale: float = 1.0,
         timestep_cond: Tensor | None = None,
         ofs: Tensor | None = None,
+        attention_kwargs: dict[str, Any] | None = None,
     ) -> IdentityConstants | None:
         """Compute all of the adapter that is constant over the latents, for a whole schedule.
 
@@ -247,6 +245,7 @@ class MagicMirrorTransformer3DModel(CogVideoXTransformer3DModel):  # type: ignor
             identity_scale: Strength in [0, 2].
             timestep_cond: As in ``forward``.
             ofs: As in ``forward``.
+            attention_kwargs: As in ``forward``; only LoRA's ``scale`` counts.
 
         Returns:
             Constants whose ``at(step)`` goes to ``forward`` as ``identity_constants``; ``None`` at strength 0.
@@ -266,9 +265,8 @@ class MagicMirrorTransformer3DModel(CogVideoXTransformer3DModel):  # type: ignor
         timestep_cond: Tensor | None,
         ofs: Tensor | None,
     ) -> IdentityConstants:
-        """Compute what ``precompute_identity`` returns, with the transformer's own weights on its device."""
-        rows = identity_tokens.size(0)
-        timesteps = timesteps if timesteps.ndim == 2 else timesteps.unsqueeze(1).expand(-1, rows)
+        """Compute what ``precompute_identity`` returns, with the weights on their device."""
+        timesteps = timesteps if timesteps.ndim == 2 else timesteps[:, None].expand(-1, identity_tokens.size(0))
         temb = self._time_embedding(timesteps.flatten(), face_tokens.dtype, timestep_cond, ofs)
         temb = temb.unflatten(0, timesteps.shape)
         identity = self.identity_proj(identity_tokens.flatten(1))
@@ -323,8 +321,8 @@ class MagicMirrorTransformer3DModel(CogVideoXTransformer3DModel):  # type: ignor
         temb = self._time_embedding(timestep, hidden_states.dtype, timestep_cond, ofs)
         text_length = encoder_hidden_states.shape[1]
         tokens = self.embedding_dropout(self.patch_embed(encoder_hidden_states, hidden_states))
-        # Blocks return contiguous tensors; with slices the first one would be compiled a second time.
-        text, video = (x.contiguous() for x in tokens.tensor_split((text_length,), dim=1))
+        # As blocks return them, or the first would be compiled once more; of one row ``contiguous`` leaves a slice.
+        text, video = (x.clone(memory_format=torch.contiguous_format) for x in tokens.tensor_split([text_length], 1))
         if identity_constants is not None:
             text = torch.cat([text, identity_constants.face_tokens.to(text.dtype)], dim=1)
         video = self._run_blocks(video, text, temb, image_rotary_emb, attention_kwargs, identity_constants)

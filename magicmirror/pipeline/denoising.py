@@ -5,6 +5,7 @@ Without an identity every tensor is the stock CogVideoX pipeline's, bit for bit.
 
 from __future__ import annotations
 
+import inspect
 import math
 from collections.abc import Callable
 from dataclasses import dataclass
@@ -110,7 +111,13 @@ def denoise(
     """
     timesteps = scheduler.timesteps
     arguments = _identity_arguments(
-        transformer, identity, identity_scale, guidance.active, timesteps if precompute else None, prompt_embeds.dtype
+        transformer,
+        identity,
+        identity_scale,
+        guidance.active,
+        timesteps if precompute else None,
+        prompt_embeds.dtype,
+        attention_kwargs,
     )
     previous: Tensor | None = None
     try:
@@ -169,10 +176,12 @@ def _identity_arguments(
     guided: bool,
     timesteps: Tensor | None,
     dtype: torch.dtype,
+    attention_kwargs: dict[str, Any] | None,
 ) -> Callable[[int], dict[str, Any]]:
     """The identity's keyword arguments of ``transformer.forward`` for a step."""
     if identity is None or scale == 0:
         return lambda _: {}
+    transformer = getattr(transformer, "_orig_mod", transformer)  # what ``torch.compile`` wraps
     tokens = [part.to(dtype) for part in identity]
     if guided:
         null = apply_forward_hook(type(transformer).null_identity)(transformer, tokens[0].size(0))
@@ -183,7 +192,9 @@ def _identity_arguments(
         return lambda _: plain
     # The hook brings an offloaded transformer to its device first; only ``forward`` would do so by itself.
     precompute = apply_forward_hook(type(transformer).precompute_identity)
-    constants = precompute(transformer, identity_tokens, face_tokens, timesteps, scale)
+    constants = precompute(
+        transformer, identity_tokens, face_tokens, timesteps, scale, attention_kwargs=attention_kwargs
+    )
     return lambda index: {"identity_constants": constants.at(index)}
 
 
@@ -197,7 +208,9 @@ def _scheduler_step(
 ) -> tuple[Tensor, Tensor | None]:
     """One step of either scheduler; returns latents and, for DPM, the predicted clean latents."""
     timestep = scheduler.timesteps[index]
+    taken = inspect.signature(scheduler.step).parameters
     options = {"eta": 0.0, "generator": generator, "return_dict": False}
+    options = {name: value for name, value in options.items() if name in taken}
     if isinstance(scheduler, CogVideoXDPMScheduler):
         back = scheduler.timesteps[index - 1] if index > 0 else None
         latents, previous = scheduler.step(velocity, previous, timestep, back, latents, **options)

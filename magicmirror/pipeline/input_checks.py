@@ -63,7 +63,7 @@ def check_frame_count(num_frames: int, frame_stride: int, decoded: bool) -> None
 
 def check_text(
     prompt: str | Sequence[str] | None,
-    negative_prompt: str | None,
+    negative_prompt: str | Sequence[str] | None,
     prompt_embeds: Tensor | None,
     negative_prompt_embeds: Tensor | None,
 ) -> None:
@@ -77,8 +77,12 @@ def check_text(
         raise PromptError("Give either prompt or prompt_embeds, one of them.")
     if negative_prompt is not None and negative_prompt_embeds is not None:
         raise ConfigError("Give either negative_prompt or negative_prompt_embeds, not both.")
-    if prompt is not None and (not prompt or any(not text for text in _texts(prompt))):
+    if prompt is not None and (not prompt or any(not text for text in texts_of(prompt))):
         raise PromptError("The prompt is empty.", 'Describe what the person does, for example "a man smiles".')
+    if negative_prompt is not None and not isinstance(negative_prompt, str):
+        rows = prompt_embeds.size(0) if prompt_embeds is not None else len(texts_of(prompt or ""))
+        if len(negative_prompt) != rows:
+            raise ConfigError(f"{len(negative_prompt)} negative prompts were given for {rows}.", "Give one for each.")
     if prompt_embeds is not None and negative_prompt_embeds is not None:
         shapes = tuple(prompt_embeds.shape), tuple(negative_prompt_embeds.shape)
         if shapes[0] != shapes[1]:
@@ -95,12 +99,21 @@ def check_identity_scale(scale: float) -> None:
         raise ConfigError(f"identity_scale must lie in [0, 2], got {scale}.")
 
 
-def check_randomness(seed: int | None, generator: torch.Generator | None) -> None:
+def check_randomness(
+    seed: int | None, generator: torch.Generator | Sequence[torch.Generator] | None, rows: int = 1
+) -> None:
     """Refuse a call that could not be repeated.
 
+    Args:
+        seed: Of all noise.
+        generator: In place of it; a list has one for each video.
+        rows: Videos.
+
     Raises:
-        ConfigError: If there is no seed, or two sources of noise.
+        ConfigError: If there is no seed, or two sources of noise, or a list of another length.
     """
+    if isinstance(generator, Sequence) and len(generator) != rows:
+        raise ConfigError(f"{len(generator)} generators were given for {rows} videos.", "Give one for each, or one.")
     if (seed is None) == (generator is None):
         given = "neither" if seed is None else "both"
         raise ConfigError(f"Give either seed or generator, got {given}.", "A seed such as 0 makes a result repeatable.")
@@ -127,5 +140,6 @@ def check_callback_inputs(names: Sequence[str], known: Sequence[str]) -> None:
         raise ConfigError(f"A callback cannot get {unknown}.", f"It can get {list(known)}.")
 
 
-def _texts(prompt: str | Sequence[str]) -> list[str]:
+def texts_of(prompt: str | Sequence[str]) -> list[str]:
+    """Return the prompts as a list."""
     return [prompt] if isinstance(prompt, str) else list(prompt)

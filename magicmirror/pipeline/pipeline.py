@@ -30,6 +30,7 @@ from magicmirror.pipeline.input_checks import (
     check_randomness,
     check_size,
     check_text,
+    texts_of,
 )
 from magicmirror.pipeline.memory_forecast import MemoryPlan
 from magicmirror.pipeline.stage_timer import StageTimer
@@ -102,11 +103,28 @@ class MagicMirrorPipeline(PipelineSteps):
         self.memory_plan = MemoryPlan()
         self._interrupt = False
         self._current_timestep: Tensor | None = None
+        self._num_timesteps, self._guidance_scale = 0, 1.0
+        self._attention_kwargs: dict[str, Any] | None = None
 
     @property
     def interrupt(self) -> bool:
         """Whether the running call was asked to stop (set ``_interrupt``, as for every diffusers pipeline)."""
         return self._interrupt
+
+    @property
+    def num_timesteps(self) -> int:
+        """Steps of the running or the last call; read by diffusers' callbacks."""
+        return self._num_timesteps
+
+    @property
+    def guidance_scale(self) -> float:
+        """Guidance of the running or the last call."""
+        return self._guidance_scale
+
+    @property
+    def attention_kwargs(self) -> dict[str, Any] | None:
+        """What the running or the last call passes to the transformer."""
+        return self._attention_kwargs
 
     @property
     def current_timestep(self) -> Tensor | None:
@@ -121,7 +139,7 @@ class MagicMirrorPipeline(PipelineSteps):
         width: int,
         num_frames: int,
         *,
-        negative_prompt: str | None = None,
+        negative_prompt: str | Sequence[str] | None = None,
         prompt_embeds: Tensor | None = None,
         negative_prompt_embeds: Tensor | None = None,
         seed: int | None = None,
@@ -139,7 +157,7 @@ class MagicMirrorPipeline(PipelineSteps):
             height: In px.
             width: In px.
             num_frames: Pixel frames.
-            negative_prompt: Text, or ``None``.
+            negative_prompt: Text, a text for each prompt, or ``None``.
             prompt_embeds: In place of ``prompt``.
             negative_prompt_embeds: In place of ``negative_prompt``.
             seed: Of the noise.
@@ -160,7 +178,8 @@ class MagicMirrorPipeline(PipelineSteps):
         check_size(height, width, scale * config.patch_size, largest)
         check_frame_count(num_frames, self.vae_scale_factor_temporal, decoded=output_type != "latent")
         check_text(prompt, negative_prompt, prompt_embeds, negative_prompt_embeds)
-        check_randomness(seed, generator)
+        rows = 1 if prompt_embeds is None else prompt_embeds.size(0)
+        check_randomness(seed, generator, rows if prompt is None else len(texts_of(prompt)))
         check_identity_scale(identity_scale)
         check_callback_inputs(callback_inputs, self._callback_tensor_inputs)
         check_output_type(output_type)
@@ -174,7 +193,7 @@ class MagicMirrorPipeline(PipelineSteps):
         self,
         prompt: str | Sequence[str] | None = None,
         references: Sequence[FaceReference] | None = None,
-        negative_prompt: str | None = None,
+        negative_prompt: str | Sequence[str] | None = None,
         height: int | None = None,
         width: int | None = None,
         num_frames: int | None = None,
@@ -199,7 +218,7 @@ class MagicMirrorPipeline(PipelineSteps):
         Args:
             prompt: What the person does; a list makes several videos of the same person.
             references: Analysed photos of one person; ``None`` is plain CogVideoX.
-            negative_prompt: What to steer away from.
+            negative_prompt: What to steer away from; a list has one for each prompt.
             height: In px; ``None`` takes the transformer's.
             width: In px; ``None`` takes the transformer's.
             num_frames: Pixel frames; ``None`` takes the transformer's.
@@ -245,6 +264,8 @@ class MagicMirrorPipeline(PipelineSteps):
         generator = _noise_source(seed, generator)
         guidance = Guidance(guidance_scale, use_dynamic_cfg)
         self._interrupt = False
+        self._num_timesteps, self._guidance_scale = num_inference_steps, guidance_scale
+        self._attention_kwargs = attention_kwargs
         timer = StageTimer(self._execution_device)
         try:
             identity, positive, negative = self._conditions(

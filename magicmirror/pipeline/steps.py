@@ -75,7 +75,7 @@ class PipelineSteps(PersistentPipeline):
     def encode_prompt(
         self,
         prompt: str | Sequence[str] | None,
-        negative_prompt: str | None = None,
+        negative_prompt: str | Sequence[str] | None = None,
         guided: bool = True,
         identity: IdentityCondition | None = None,
         prompt_embeds: Tensor | None = None,
@@ -109,7 +109,8 @@ class PipelineSteps(PersistentPipeline):
             if not guided:
                 return prompt_embeds, None
             if negative_prompt_embeds is None:
-                negative = [negative_prompt or ""] * prompt_embeds.size(0)
+                one = "" if negative_prompt is None else negative_prompt
+                negative = [one] * prompt_embeds.size(0) if isinstance(one, str) else list(one)
                 negative_prompt_embeds = encode_text(self.tokenizer, self.text_encoder, negative, length, device)
             return prompt_embeds, negative_prompt_embeds
         finally:
