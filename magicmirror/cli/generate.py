@@ -55,6 +55,7 @@ def run(args: argparse.Namespace) -> int:
     from magicmirror.pipeline.speed_options import SpeedOptions
     from magicmirror.serving.mark import mark_from
     from magicmirror.serving.production import VideoMaker
+    from magicmirror.serving.prompt_filter import check_prompt, load_prompt_filter
     from magicmirror.serving.requests import Fields, build_request
     from magicmirror.settings import Settings
 
@@ -62,6 +63,7 @@ def run(args: argparse.Namespace) -> int:
     settings = with_model_arguments(Settings.from_environment(), args)
     settings = replace(settings, mark=settings.mark and not args.no_mark)
     output = check_output_path(args.output, OUTPUT_SUFFIXES)
+    check_prompt(load_prompt_filter(settings.prompt_filter), args.prompt)
     memory = MemoryOptions.named(settings.memory, settings.quantisation)
     speed = SpeedOptions.named(settings.compile, settings.attention, settings.step_cache)
     profile = find_profile(settings.profile, settings)

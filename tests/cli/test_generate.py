@@ -92,6 +92,18 @@ def test_a_misspelt_setting_is_refused(command, arguments):
     assert done.returncode == 2 and "MAGICMIRROR_MODEL_PATH" in done.stderr
 
 
+def test_the_prompt_filter_counts_here_too(arguments, tmp_path, capsys, monkeypatch):
+    from magicmirror.cli.main import main
+
+    rules = tmp_path / "rules.txt"
+    monkeypatch.setenv("MAGICMIRROR_PROMPT_FILTER", str(rules))
+    call = [str(part) for part in arguments(prompt="a man SMILES broadly")]
+    assert main(call) == 2 and "rules.txt" in capsys.readouterr().err
+    rules.write_text("smiles broadly\n")
+    assert main(call) == 2 and "does not make videos for this prompt" in capsys.readouterr().err
+    assert list(tmp_path.iterdir()) == [rules]
+
+
 @pytest.mark.usefixtures("preview")
 def test_one_seed_gives_one_video_and_another_seed_another(command, arguments, tmp_path):
     videos = []
