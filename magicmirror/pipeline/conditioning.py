@@ -7,14 +7,16 @@ from __future__ import annotations
 
 import logging
 from collections.abc import Sequence
+from functools import partial
 from typing import Any, NamedTuple
 
 import numpy as np
 import torch
 from torch import Tensor
 
-from magicmirror.errors import ConfigError, FaceError, PromptError
+from magicmirror.errors import ConfigError, FaceError
 from magicmirror.pipeline.person_word import PersonWord, token_position
+from magicmirror.pipeline.prompt_length import check_length
 from magicmirror.types import FaceReference, UInt8Array
 
 logger = logging.getLogger(__name__)
@@ -82,12 +84,7 @@ def fusion_position(tokenizer: Any, person: PersonWord, max_length: int) -> int:
     Raises:
         PromptError: If no padding token is left to make room for the second ID token.
     """
-    count = count_tokens(tokenizer, person.prompt)
-    if count > max_length - 1:
-        raise PromptError(
-            f"The prompt is too long: {count} tokens, and with a reference face {max_length - 1} fit.",
-            f"Shorten it by about {max(1, round((count - max_length + 1) * 0.75))} words.",
-        )
+    check_length(person.prompt, max_length, partial(count_tokens, tokenizer))
     return token_position(tokenizer, person)
 
 

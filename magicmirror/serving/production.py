@@ -13,7 +13,6 @@ from typing import TYPE_CHECKING, Any
 from magicmirror.errors import JobCancelled
 from magicmirror.faces.analyzer import FaceAnalyzer, create_face_analyzer
 from magicmirror.media import read_settings, sidecar_path
-from magicmirror.pipeline.person_word import find_person_word
 from magicmirror.serving.chip_embedder import ChipEmbedder
 from magicmirror.serving.jobs import Take
 from magicmirror.serving.likeness import likeness_level, measure_likeness
@@ -22,6 +21,7 @@ from magicmirror.serving.mark import PROVENANCE, DrawMark
 from magicmirror.serving.motion import measure_motion
 from magicmirror.serving.output import write_output
 from magicmirror.serving.progress import Report
+from magicmirror.serving.prompt_guide import PromptGuide
 from magicmirror.serving.reasons import is_out_of_memory
 from magicmirror.serving.zero_gpu import Emit, as_stream, consume, is_zero_gpu, on_gpu
 from magicmirror.types import GeneratedVideo, GenerationRequest, UInt8Array
@@ -79,6 +79,7 @@ class VideoMaker:
         self.profile = profile
         options: dict[str, Any] = {"embed_chips": ChipEmbedder()} if profile.analyzer == "dlib" else {}
         self.analyzer = analyzer or create_face_analyzer(profile.analyzer, crop_size_px=profile.crop_size_px, **options)
+        self._guide = PromptGuide(profile)
         self._device = device
         self._threads = threads
         self._speed = speed
@@ -150,11 +151,11 @@ class VideoMaker:
 
         Raises:
             ConfigError: When the profile cannot make this size.
-            PromptError: When the prompt names no person.
+            PromptError: When the prompt names no person, or is known to be too long.
         """
         self.profile.resolve(request)
         if request.identity_scale > 0:
-            find_person_word(request.prompt)
+            self._guide.check(request.prompt)
 
     def make(
         self,

@@ -14,6 +14,7 @@ from typing import TYPE_CHECKING, Any
 from magicmirror.data import caption_vocabulary as phrases
 from magicmirror.errors import PromptError
 from magicmirror.pipeline.person_word import find_person_word, remove_trigger
+from magicmirror.pipeline.prompt_length import check_length, longest_prompt
 
 if TYPE_CHECKING:
     from magicmirror.pipeline.profiles import Profile
@@ -43,7 +44,7 @@ class PromptNotes:
     Args:
         person: The word that stands for the person; empty when there is none.
         tokens: Length for the model, special tokens included; ``None`` where the tokenizer is not on this machine.
-        max_tokens: Longest accepted length; ``None`` as above.
+        max_tokens: Longest length that is accepted with a reference face; ``None`` as above.
         unknown_words: Words that the profile's model never met in training, in order; empty for models trained on
             whatever people write.
     """
@@ -70,7 +71,7 @@ class PromptGuide:
         base = Path(profile.base)
         self._knows_all = profile.preset != "preview"
         self._tokenizer = _load_tokenizer(base / "tokenizer" / "tokenizer.json")
-        self._max_tokens = _max_tokens(base / "transformer" / "config.json") if self._tokenizer else None
+        self._max_length = _max_length(base / "transformer" / "config.json") if self._tokenizer else None
 
     def read(self, prompt: str) -> PromptNotes:
         """Describe a prompt; never raises, whatever the text."""
@@ -79,8 +80,22 @@ class PromptGuide:
         except PromptError:
             person = ""
         text = remove_trigger(prompt)
-        tokens = None if self._tokenizer is None else len(self._tokenizer.encode(text).ids)
-        return PromptNotes(person, tokens, self._max_tokens, () if self._knows_all else unknown_words(text, person))
+        tokens = None if self._tokenizer is None else self._count(text)
+        most = None if self._max_length is None else longest_prompt(self._max_length)
+        return PromptNotes(person, tokens, most, () if self._knows_all else unknown_words(text, person))
+
+    def check(self, prompt: str) -> None:
+        """Refuse a prompt that generation would refuse; its length only where the tokenizer is on this machine.
+
+        Raises:
+            PromptError: When the prompt names no person or is too long.
+        """
+        text = find_person_word(prompt).prompt
+        if self._max_length is not None:
+            check_length(text, self._max_length, self._count)
+
+    def _count(self, text: str) -> int:
+        return len(self._tokenizer.encode(text).ids)
 
 
 def compose_prompt(person: str, motion: str, style: str = "none") -> str:
@@ -159,7 +174,7 @@ def _load_tokenizer(path: Path) -> Any:
     return tokenizer
 
 
-def _max_tokens(path: Path) -> int | None:
+def _max_length(path: Path) -> int | None:
     if not path.is_file():
         return None
     length = json.loads(path.read_text(encoding="utf-8")).get("max_text_seq_length")

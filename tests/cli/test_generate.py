@@ -50,6 +50,7 @@ def arguments(examples, tmp_path):
         ({"face_index": "3"}, "Face 3"),
         ({"prompt": "a house"}, "no person"),
         ({"prompt": ""}, "empty"),
+        ({"prompt": "a man" + " smiles" * 100}, "39 fit"),
         ({"output": "out.avi"}, ".mp4"),
         ({"output": "no/such/folder/out.mp4"}, "folder"),
         ({"seed": "-1"}, "seed"),

@@ -33,8 +33,33 @@ def test_a_prompt_is_counted_as_the_pipeline_counts_it(guide, repository):
     tokenizer = T5Tokenizer.from_pretrained(repository / "assets/models/preview/tokenizer")
     for prompt in ("a woman smiles", "", "a man " * 40, "Ein Mädchen, 42 €!"):
         assert guide.read(prompt).tokens == count_tokens(tokenizer, prompt)
-    assert guide.read("a woman smiles").max_tokens == 40
+    assert guide.read("a woman smiles").max_tokens == 39
     assert guide.read("a man " * 40).too_long and not guide.read("a woman smiles").too_long
+
+
+def test_the_longest_prompt_is_the_one_that_generation_takes(guide, repository):
+    """At the border, in the pipeline's own words, for either tokenizer class."""
+    from transformers import T5Tokenizer
+
+    from magicmirror.pipeline.conditioning import fusion_position
+
+    tokenizer = T5Tokenizer.from_pretrained(repository / "assets/models/preview/tokenizer")
+    words = ["a", "man", *["smiles"] * 80]
+    for length in range(2, len(words)):
+        prompt = " ".join(words[:length])
+        notes = guide.read(prompt)
+        if not notes.too_long:
+            guide.check(prompt)
+            fusion_position(tokenizer, find_person_word(prompt), 40)
+            longest = length
+            continue
+        with pytest.raises(PromptError) as here:
+            guide.check(prompt)
+        with pytest.raises(PromptError) as there:
+            fusion_position(tokenizer, find_person_word(prompt), 40)
+        assert str(here.value) == str(there.value)
+        words_off = length - longest
+        assert here.value.remedy == f"Shorten it by about {words_off} word{'s' * (words_off > 1)}."
 
 
 def test_person_and_unknown_words_are_found(guide):
@@ -46,6 +71,7 @@ def test_person_and_unknown_words_are_found(guide):
 
 def test_other_models_know_all_words_and_need_no_tokenizer_here():
     elsewhere = PromptGuide(replace(find_profile("cogvideox-5b"), base="not/on/this/machine"))
+    elsewhere.check("a woman juggles " * 100)
     notes = elsewhere.read("a woman juggles")
     assert notes == type(notes)("woman", None, None, ()) and not notes.too_long
 
