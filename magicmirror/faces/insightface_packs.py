@@ -41,6 +41,7 @@ PACK_FILES: dict[str, tuple[str, str]] = {
 STALL_LIMIT_S = 120.0
 """A download that brings nothing for so long is given up."""
 
+_UNREACHABLE = re.compile(r"\bhost='(?P<host>[^']+)'.*Max retries exceeded")
 _DOWNLOAD = "import sys; from insightface.utils import download; download('models', sys.argv[1], True, sys.argv[2])"
 
 
@@ -160,9 +161,13 @@ def _download(place: Path, staging: Path) -> None:
         if not stalled and child.returncode == 0:
             return
         reason = f"nothing came for {STALL_LIMIT_S:.0f} s" if stalled else _last_line(printed)
+    unreachable = _UNREACHABLE.search(reason)
+    if unreachable:
+        reason = f"{unreachable['host']} cannot be reached"
+    check = "Check the network" if unreachable else f"Check the name ({_known()}) and the network"
     raise WeightsError(
         f'The pack of face models "{place.name}" could not be downloaded to "{place}": {reason}.',
-        f"Check the name ({_known()}) and the network, and start again; nothing was kept. {by_hand(place)}",
+        f"{check}, and start again; nothing was kept. {by_hand(place)}",
     )
 
 

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import time
 from collections.abc import Callable
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
@@ -21,7 +22,7 @@ from magicmirror.pipeline.acceleration import accelerate_pipeline, check_speed, 
 from magicmirror.pipeline.memory_options import MemoryOptions
 from magicmirror.pipeline.pipeline import MagicMirrorPipeline
 from magicmirror.pipeline.placement import choose_device, place
-from magicmirror.pipeline.profiles import Profile, SchedulerName
+from magicmirror.pipeline.profiles import Profile, SchedulerName, find_profile, profile_names
 from magicmirror.pipeline.sources import INDEX_FILE, PHOTOMAKER, pipeline_class, split_source
 from magicmirror.pipeline.speed_options import SpeedOptions
 from magicmirror.types import GeneratedVideo, GenerationRequest
@@ -63,13 +64,7 @@ def load_pipeline(
             f'The weights of "{profile.name}" are not at {profile.base}.',
             "Give the folder of a saved MagicMirrorPipeline with --model-path or MAGICMIRROR_MODEL_PATH.",
         )
-    if adapter is None and profile.identity_encoder is not None and not _brings_adapter(profile.base):
-        raise WeightsError(
-            f'The profile "{profile.name}" needs adapter weights, and none were given: without them the '
-            "video would show somebody else.",
-            "None are published yet. Train them (docs/training.md), and give their folder, file or hub id with "
-            "--adapter or MAGICMIRROR_ADAPTER.",
-        )
+    check_adapter(replace(profile, adapter=adapter))
     pipeline = MagicMirrorPipeline.from_pretrained(
         profile.base,
         adapter=adapter,
@@ -82,6 +77,25 @@ def load_pipeline(
     place(pipeline, profile, target, memory)
     accelerate_pipeline(pipeline, speed or SpeedOptions())
     return pipeline
+
+
+def check_adapter(profile: Profile) -> None:
+    """Refuse a profile without the adapter weights that it needs; of a base on the hub one small file may be fetched.
+
+    Raises:
+        WeightsError: When they are missing, or it cannot be found out whether the base brings them.
+    """
+    if profile.adapter is not None or profile.identity_encoder is None:
+        return
+    # What the profiles name are stock models; only of another base it has to be found out what it is.
+    stock = profile.base in {find_profile(name).base for name in profile_names()}
+    if stock or pipeline_class(profile.base) != MagicMirrorPipeline.__name__:
+        raise WeightsError(
+            f'The profile "{profile.name}" needs adapter weights, and none were given: without them the '
+            "video would show somebody else.",
+            "None are published yet. Train them (docs/training.md), and give their folder, file or hub id with "
+            "--adapter or MAGICMIRROR_ADAPTER.",
+        )
 
 
 def set_scheduler(pipeline: MagicMirrorPipeline, name: SchedulerName) -> None:
@@ -188,11 +202,3 @@ def settings_record(pipeline: MagicMirrorPipeline, profile: Profile, request: Ge
 def _stop_if(should_stop: Callable[[], bool] | None) -> None:
     if should_stop is not None and should_stop():
         raise JobCancelled("The job was stopped on request.")
-
-
-def _brings_adapter(base: str) -> bool:
-    """Whether a base is known to be a saved pipeline; one that cannot be reached is not."""
-    try:
-        return pipeline_class(base) == str(MagicMirrorPipeline.__name__)
-    except WeightsError:
-        return False

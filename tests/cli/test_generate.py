@@ -88,6 +88,12 @@ def test_missing_weights_are_said_plainly(command, arguments, tmp_path):
     assert list(tmp_path.iterdir()) == []
 
 
+def test_a_full_profile_says_at_once_that_its_adapter_is_missing(command, arguments, tmp_path):
+    done = command(*arguments(profile="cogvideox-5b"), MAGICMIRROR_FACE_PACKS=str(tmp_path / "packs"))
+    assert done.returncode == 1 and "needs adapter weights" in done.stderr and done.stderr.count("\n") == 1
+    assert list(tmp_path.iterdir()) == []  # no face models were asked for
+
+
 def test_a_misspelt_setting_is_refused(command, arguments):
     done = command(*arguments(), MAGICMIRROR_MODELPATH="x")
     assert done.returncode == 2 and "MAGICMIRROR_MODEL_PATH" in done.stderr

@@ -10,7 +10,7 @@ from diffusers import CogVideoXDDIMScheduler, CogVideoXDPMScheduler
 from magicmirror.errors import JobCancelled, WeightsError
 from magicmirror.pipeline import loading
 from magicmirror.pipeline.identity_encoder import load_identity_encoder
-from magicmirror.pipeline.loading import generate, load_pipeline, set_scheduler
+from magicmirror.pipeline.loading import check_adapter, generate, load_pipeline, set_scheduler
 from magicmirror.pipeline.profiles import find_profile
 from magicmirror.pipeline.sources import adapter_path, folder_hash
 from magicmirror.types import GenerationRequest, VideoShape
@@ -119,6 +119,17 @@ def test_missing_weights_say_where_they_were_expected(tmp_path):
 def test_full_profile_refuses_without_adapter():
     with pytest.raises(WeightsError, match=r"cogvideox-5b.*needs adapter weights.*docs/training\.md.*--adapter"):
         load_pipeline(find_profile("cogvideox-5b"), "cpu")
+
+
+def test_a_base_that_cannot_be_looked_into_is_named_rather_than_its_adapter(tmp_path):
+    for base in (tmp_path, tmp_path / "misspelt"):
+        with pytest.raises(WeightsError, match="not a saved pipeline"):
+            check_adapter(tiny("cogvideox-5b", base))
+
+
+def test_a_base_that_brings_its_adapter_needs_no_other(saved):
+    check_adapter(tiny("cogvideox-5b", saved))
+    check_adapter(find_profile("preview"))
 
 
 @pytest.fixture(scope="module")
