@@ -36,6 +36,7 @@ BASE_CLASS = "CogVideoXTransformer3DModel"
 ADAPTER_PARTS = ("transformer", "face_perceiver", "identity_fusion")
 """What the training stages train, by the names that it has in the file and in a pipeline."""
 
+_BASE_SETTINGS = ("num_attention_heads", "attention_head_dim", "time_embed_dim", "num_layers", "attention_bias")
 _SHOWN = 3  # names or settings in one message
 
 
@@ -266,6 +267,27 @@ def _configuration(module: Any) -> dict[str, Any]:
         config = {key: value for key, value in module.config.items() if not key.startswith("_")}
     restored: dict[str, Any] = json.loads(json.dumps(config))
     return restored
+
+
+def check_base(path: Path, description: Mapping[str, Any], config: Mapping[str, Any]) -> None:
+    """Compare what an adapter was made for with the configuration of a base, before the base's weights are fetched.
+
+    Args:
+        path: Of the adapter.
+        description: Of ``read_description``.
+        config: The transformer's of the base, with or without the settings that have their default; those of the
+            adapter itself are not in it.
+
+    Raises:
+        WeightsError: If they differ.
+    """
+    made_for = description.get("transformer")
+    if not isinstance(made_for, dict) or not config:
+        return  # what is wrong with them is said where they are loaded
+    # CogVideoX 1.0 does not name its temporal patch.
+    of_base = {"patch_size_t": None, **{key: config[key] for key in _BASE_SETTINGS if key in config}}
+    found = {key: made_for.get(key) for key in of_base}
+    _check_configuration(path, "transformer", found, of_base)
 
 
 def _check_configuration(path: Path, part: str, found: Any, expected: dict[str, Any]) -> None:

@@ -15,7 +15,7 @@ from diffusers.loaders import CogVideoXLoraLoaderMixin
 from torch import nn
 
 from magicmirror.errors import ConfigError, WeightsError
-from magicmirror.models.adapter import ADAPTER_PARTS, load_adapter, read_description, save_adapter
+from magicmirror.models.adapter import ADAPTER_PARTS, check_base, load_adapter, read_description, save_adapter
 from magicmirror.models.presets import ModelPreset, model_preset
 from magicmirror.pipeline.assembly import FACE_PARTS, STOCK_CLASS, STOCK_PARTS, assemble, check_components
 from magicmirror.pipeline.completeness import check_networks, check_tokenizer, explained
@@ -29,6 +29,7 @@ from magicmirror.pipeline.sources import (
     origin,
     pipeline_class,
     pipeline_folder,
+    transformer_config,
     weight_files,
 )
 
@@ -108,7 +109,8 @@ class PersistentPipeline(DiffusionPipeline, CogVideoXLoraLoaderMixin):  # type: 
         # The smallest part comes first: a slip in its name is to show before gigabytes of the others are fetched.
         weights = None if adapter is None else adapter_path(os.fspath(adapter), options)
         if weights is not None:
-            read_description(weights)
+            config = sizes.transformer if sizes is not None else transformer_config(source, revision, options)
+            check_base(weights, read_description(weights), config)
         with _no_loading_bars():
             if stock:
                 check_components(kwargs.keys() - {"dtype"})

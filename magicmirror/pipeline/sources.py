@@ -16,6 +16,7 @@ import json
 import re
 from collections.abc import Sequence
 from pathlib import Path, PurePosixPath
+from typing import Any
 
 from safetensors import SafetensorError, safe_open
 
@@ -82,6 +83,31 @@ def pipeline_class(source: str, revision: str | None = None, options: HubOptions
         ) from error
     except (ValueError, KeyError, TypeError) as error:
         raise WeightsError(f"{place / INDEX_FILE} is damaged: {error!r}.", "Copy or download it again.") from error
+
+
+def transformer_config(source: str, revision: str | None = None, options: HubOptions | None = None) -> dict[str, Any]:
+    """Configuration of a pipeline's transformer; of one on the hub only that file is fetched.
+
+    Args:
+        source: Folder or hub id.
+        revision: Of the repository.
+        options: Of the hub.
+
+    Returns:
+        The settings, or nothing where they cannot be read: why is said when the transformer is loaded.
+    """
+    place, file = split_source(source, revision), "transformer/config.json"
+    if not isinstance(place, Path):
+        place = fetch(
+            *place,
+            INDEX_FILE,
+            lambda names: [INDEX_FILE, *(each for each in names if each == file)],
+            options or HubOptions(),
+        )
+    try:
+        return dict(json.loads((place / file).read_text(encoding="utf-8")))
+    except (OSError, ValueError, TypeError):
+        return {}
 
 
 def pipeline_folder(

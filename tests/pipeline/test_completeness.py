@@ -8,6 +8,7 @@ import torch
 from safetensors.torch import load_file, save_file
 
 from magicmirror.errors import ConfigError, WeightsError
+from magicmirror.models.adapter import CONFIG_FILE
 from magicmirror.pipeline.pipeline import MagicMirrorPipeline
 from tests.tiny_published import TINY, publish
 
@@ -81,6 +82,21 @@ def test_an_index_that_names_no_class_is_refused(copy, entry):
     (copy / "model_index.json").write_text(json.dumps(index))
     with pytest.raises(WeightsError, match=r"cannot be loaded: .+ Copy or download"):
         MagicMirrorPipeline.from_pretrained(copy)
+
+
+@pytest.mark.parametrize("changed", [{"num_layers": 42}, {"patch_size_t": 2}, {"attention_head_dim": 24}])
+def test_an_adapter_for_another_base_is_refused_before_the_base_is_read(published, tmp_path, changed):
+    adapter = shutil.copytree(published / "adapter", tmp_path / "adapter")
+    described = json.loads((adapter / CONFIG_FILE).read_text())
+    described["transformer"] |= changed
+    (adapter / CONFIG_FILE).write_text(json.dumps(described))
+    base = shutil.copytree(published / "base", tmp_path / "base")
+    for part in ("text_encoder", "vae"):
+        shutil.rmtree(base / part)  # it would be missed next
+    with pytest.raises(WeightsError, match=f"made for another transformer: {next(iter(changed))} is"):
+        MagicMirrorPipeline.from_pretrained(
+            base, adapter=adapter, identity_encoder=published / "photomaker", preset=TINY
+        )
 
 
 def test_a_tokenizer_without_words_is_refused(copy, published, tmp_path):
