@@ -109,8 +109,8 @@ class PersistentPipeline(DiffusionPipeline, CogVideoXLoraLoaderMixin):  # type: 
         # The smallest part comes first: a slip in its name is to show before gigabytes of the others are fetched.
         weights = None if adapter is None else adapter_path(os.fspath(adapter), options)
         if weights is not None:
-            config = sizes.transformer if sizes is not None else transformer_config(source, revision, options)
-            check_base(weights, read_description(weights), config)
+            own = sizes.transformer if sizes is not None and stock else None
+            check_base(weights, read_description(weights), own or transformer_config(source, revision, options))
         with _no_loading_bars():
             if stock:
                 check_components(kwargs.keys() - {"dtype"})
