@@ -51,7 +51,7 @@ def build_parser(wanted: str | None) -> argparse.ArgumentParser:
     commands = parser.add_subparsers(title="commands", metavar="COMMAND", dest="command", parser_class=OneLineParser)
     for command in COMMANDS:
         subparser = commands.add_parser(
-            command.name, help=command.summary, description=command.summary.capitalize() + "."
+            command.name, help=command.summary, description=command.summary[0].upper() + command.summary[1:] + "."
         )
         if command.name == wanted:
             module = command.load()
@@ -120,4 +120,7 @@ def _set_up_logging(verbose: bool) -> None:
         # environment when it is imported, which may be later than this or earlier.
         os.environ.setdefault("HF_HUB_VERBOSITY", "error")
         logging.getLogger("huggingface_hub").setLevel(logging.ERROR)
+        # These too, and they warn whenever torchao is installed, whether it is used or not.
+        for noisy in ("torch.utils._pytree", "diffusers.quantizers.torchao.torchao_quantizer"):
+            logging.getLogger(noisy).setLevel(logging.ERROR)
         warnings.simplefilter("ignore")
