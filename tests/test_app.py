@@ -5,6 +5,7 @@ from __future__ import annotations
 import json
 import os
 import signal
+import socket
 import subprocess
 import sys
 import time
@@ -51,6 +52,43 @@ def test_the_page_is_served_even_without_weights_and_ends_on_sigterm(repository,
     finally:
         process.kill()
     assert process.returncode == 0, log
+
+
+@pytest.mark.parametrize("start", [["app.py"], ["-m", "magicmirror", "serve"]], ids=["app.py", "serve"])
+@pytest.mark.parametrize(
+    ("changes", "reason"),
+    [
+        ({"MAGICMIRROR_PORT": "abc"}, "MAGICMIRROR_PORT must be a whole number"),
+        ({"MAGICMIRROR_PROMPT_FILTER": "no/such/rules.txt"}, "rules.txt"),
+        ({}, " is in use. Choose another with --port or MAGICMIRROR_PORT."),
+    ],
+)
+def test_a_start_that_cannot_work_ends_in_one_line(repository, find_port, tmp_path, start, changes, reason):
+    names = {name: value for name, value in os.environ.items() if not name.startswith(("MAGICMIRROR_", "GRADIO_"))}
+    with socket.socket() as other:
+        other.bind(("127.0.0.1", 0))
+        other.listen()
+        port = find_port() if "MAGICMIRROR_PROMPT_FILTER" in changes else other.getsockname()[1]
+        environment = {
+            **names,
+            "MAGICMIRROR_PORT": str(port),
+            "MAGICMIRROR_OUTPUT_DIR": str(tmp_path / "results"),
+            **changes,
+        }
+        done = subprocess.run(
+            [sys.executable, *start], cwd=repository, env=environment, capture_output=True, text=True, check=False
+        )
+    assert done.returncode == 2 and done.stderr.count("\n") == 1 and reason in done.stderr, done.stderr
+
+
+def test_a_port_out_of_range_on_the_command_line_is_said_of_its_argument(capsys):
+    from magicmirror.cli.main import main
+
+    for port in ("99999", "0", "x"):
+        with pytest.raises(SystemExit) as left:
+            main(["serve", "--port", port])
+        error = capsys.readouterr().err
+        assert left.value.code == 2 and f"argument --port: must be a whole number from 1 to 65535, got {port}" in error
 
 
 def test_settings_come_before_gradios_names():

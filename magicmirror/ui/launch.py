@@ -2,14 +2,18 @@
 
 from __future__ import annotations
 
+import errno
 import logging
+import os
 import signal
+import socket
 import threading
 from dataclasses import asdict
 from typing import Any
 
 import gradio as gr
 
+from magicmirror.errors import ConfigError
 from magicmirror.serving.engine import Engine
 from magicmirror.settings import Settings
 from magicmirror.ui.page import EXAMPLES_FOLDER
@@ -36,6 +40,28 @@ def launch_options(settings: Settings) -> dict[str, Any]:
         "share": False,
         "show_error": False,
     }
+
+
+def check_port(settings: Settings) -> None:
+    """Refuse a port that cannot be had, before the model is loaded; whatever else is wrong Gradio says later.
+
+    Raises:
+        ConfigError: When another program listens there, or this one may not.
+    """
+    remedy = "Choose another with --port or MAGICMIRROR_PORT."
+    # Gradio tries the second one as well, whatever the host is.
+    for host in {settings.host, "127.0.0.1"}:
+        try:
+            family, kind, _, _, address = socket.getaddrinfo(host, settings.port, type=socket.SOCK_STREAM)[0]
+            with socket.socket(family, kind) as probe:
+                if os.name == "posix":  # a port that was just given up counts as free, as it does for the server
+                    probe.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEADDR, 1)
+                probe.bind(address)
+        except OSError as error:
+            if error.errno == errno.EADDRINUSE:
+                raise ConfigError(f"Port {settings.port} is in use.", remedy) from error
+            if error.errno == errno.EACCES:
+                raise ConfigError(f"Port {settings.port} is not open to this user.", remedy) from error
 
 
 def add_health_route(server: Any, engine: Engine) -> None:
