@@ -46,12 +46,13 @@ class Mismatch:
         )
 
 
-def choose_face(faces: Sequence[FaceReference], index: int | None = None) -> FaceReference:
+def choose_face(faces: Sequence[FaceReference], index: int | None = None, option: str = "") -> FaceReference:
     """Pick the face of a photo that a request means.
 
     Args:
         faces: All faces of the photo, largest first, as ``analyze`` returns them.
         index: Position of the wanted face; ``None`` takes the largest where it clearly dominates.
+        option: What the index is called where it is given, for the remedy: ``--face-index`` on the command line.
 
     Returns:
         The chosen face.
@@ -68,12 +69,13 @@ def choose_face(faces: Sequence[FaceReference], index: int | None = None) -> Fac
         )
     if index is not None:
         if not 0 <= index < len(faces):
-            raise FaceError(f"Face {index} was asked for, but the photo has {len(faces)} (counted from 0).")
+            count, last = ("1 face", "0") if len(faces) == 1 else (f"{len(faces)} faces", f"0 to {len(faces) - 1}")
+            raise FaceError(f"Face {index} was asked for, but the photo has {count}.", f"Use {last}.")
         return faces[index]
     if len(faces) > 1 and faces[0].box.area < COMPARABLE_AREA_RATIO * faces[1].box.area:
+        choose = f"Choose one with {option} 0 to {len(faces) - 1}, the largest is 0" if option else "Choose one of them"
         raise SeveralFaces(
-            f"The photo shows {len(faces)} faces of comparable size.",
-            "Choose one of them, or crop the photo to one person.",
+            f"The photo shows {len(faces)} faces of comparable size.", f"{choose}, or crop the photo to one person."
         )
     return faces[0]
 

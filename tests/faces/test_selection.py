@@ -47,8 +47,17 @@ def test_an_index_decides_and_is_checked() -> None:
     assert choose_face(faces, 0) is faces[0]
     assert choose_face(faces, 1) is faces[1]
     for index in (2, -1):
-        with pytest.raises(FaceError, match=f"Face {index}"):
+        with pytest.raises(FaceError, match=rf"Face {index} .* has 2 faces\. Use 0 to 1\."):
             choose_face(faces, index)
+    with pytest.raises(FaceError, match=r"has 1 face\. Use 0\."):
+        choose_face(faces[:1], 1)
+
+
+def test_the_remedy_names_the_option_of_the_caller() -> None:
+    with pytest.raises(SeveralFaces, match="Choose one with --face-index 0 to 1, the largest is 0, or crop"):
+        choose_face([face(100), face(99)], option="--face-index")
+    with pytest.raises(SeveralFaces, match="Choose one of them, or crop"):
+        choose_face([face(100), face(99)])
 
 
 def test_photos_of_one_person_do_not_differ() -> None:
