@@ -11,6 +11,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING
 
 from magicmirror.cli.model_arguments import add_model_arguments, with_model_arguments
+from magicmirror.cli.naming import naming
 
 if TYPE_CHECKING:
     from magicmirror.faces.analyzer import FaceAnalyzer
@@ -131,21 +132,18 @@ def _references(paths: list[Path], indices: list[int] | None, analyzer: FaceAnal
         UserInputError: When a photo cannot be read, has no face, or several without a choice.
         ConfigError: When there are indices, but not one per photo.
     """
-    from magicmirror.errors import ConfigError, UserInputError
+    from magicmirror.errors import ConfigError
     from magicmirror.faces.selection import choose_face, find_mismatches
     from magicmirror.media import load_image
 
     if indices is not None and len(indices) != len(paths):
-        raise ConfigError(f"--face-index was given {len(indices)} times for {len(paths)} photos.", "Give one a photo.")
+        given, photos = (f"{n} {word}{'s' * (n != 1)}" for n, word in ((len(indices), "time"), (len(paths), "photo")))
+        raise ConfigError(f"--face-index was given {given} for {photos}.", "Give it once for each photo.")
     wanted: Sequence[int | None] = indices or [None] * len(paths)
     references = []
     for path, index in zip(paths, wanted, strict=True):
-        try:
-            references.append(choose_face(analyzer.analyze(load_image(path)), index))
-        except UserInputError as error:
-            if str(path) in error.message:
-                raise
-            raise type(error)(f"{path}: {error.message}", error.remedy) from error
+        with naming(path):
+            references.append(choose_face(analyzer.analyze(load_image(path)), index, "--face-index"))
     for mismatch in find_mismatches(references):
         print(f"warning: {paths[mismatch.index]}: {mismatch}", file=sys.stderr)
     for path, reference in zip(paths, references, strict=True):

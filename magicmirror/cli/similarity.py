@@ -4,8 +4,11 @@ from __future__ import annotations
 
 import argparse
 import json
+from contextlib import suppress
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
+
+from magicmirror.cli.naming import naming
 
 if TYPE_CHECKING:
     from collections.abc import Iterable
@@ -43,14 +46,18 @@ def run(args: argparse.Namespace) -> int:
     from magicmirror.media import iterate_frames, load_image
 
     analyzer = create_face_analyzer(args.analyzer)
-    reference = choose_face(analyzer.analyze(load_image(args.reference)), args.face_index)
-    if args.target.suffix.lower() in VIDEO_SUFFIXES:
-        frames: Iterable[UInt8Array] = iterate_frames(args.target, every=args.every)
-        embeddings = analyzer.embed_frames(frames)
-    else:
-        embeddings = _photo_embedding(load_image(args.target), analyzer)
+    with naming(args.reference):
+        reference = choose_face(analyzer.analyze(load_image(args.reference)), args.face_index, "--face-index")
+    with naming(args.target):
+        if _is_video(args.target):
+            frames: Iterable[UInt8Array] = iterate_frames(args.target, every=args.every)
+            embeddings = analyzer.embed_frames(frames)
+        else:
+            embeddings = _photo_embedding(load_image(args.target), analyzer)
     if not any(embedding is not None for embedding in embeddings):
-        raise NoFaceFound(f"{args.target}: no face was found in any of its {len(embeddings)} frames.")
+        count = len(embeddings)
+        where = f"in any of its {count} frames" if count > 1 else "in it"
+        raise NoFaceFound(f"{args.target}: no face was found {where}.")
     record = compare(reference, embeddings)
     if args.json:
         print(json.dumps(record, indent=2))
@@ -93,6 +100,23 @@ def compare(reference: FaceReference, embeddings: tuple[Float32Array | None, ...
         "likeness": list(curve),
         "distance": list(apart),
     }
+
+
+def _is_video(path: Path) -> bool:
+    """Whether a file is read as a video: its content decides, its name only where that is neither video nor picture."""
+    from magicmirror.media.formats.recognition import foreign_content, picture_format
+    from magicmirror.media.video_probe import begins_as_video
+
+    start = b""
+    if path.is_file():  # a pipe might never answer
+        with suppress(OSError), path.open("rb") as file:
+            start = file.read(512)
+    kind = picture_format(start)
+    if kind not in (None, "GIF"):
+        return False
+    # AVIF has the boxes of an mp4.
+    is_video = begins_as_video(start) and (kind == "GIF" or "picture" not in foreign_content(start)[0])
+    return is_video or path.suffix.lower() in VIDEO_SUFFIXES
 
 
 def _photo_embedding(photo: UInt8Array, analyzer: FaceAnalyzer) -> tuple[Float32Array | None, ...]:

@@ -120,18 +120,22 @@ def existing_video(path: str | os.PathLike[str]) -> Path:
         size = video.stat().st_size
         with video.open("rb") as file:
             start = file.read(12)
-            is_mp4 = start[4:8] in _MP4_BOXES
-            is_cut = is_mp4 and _ends_within_box(file, size)
+            is_cut = start[4:8] in _MP4_BOXES and _ends_within_box(file, size)
     except OSError as error:
         raise VideoError(f'"{path}" cannot be read: {error.strerror}.', "Check who may read it.") from error
     if size == 0:
         raise VideoError(f'The video "{path}" is empty.', "Save or upload it again.")
-    is_avi = start[:4] == b"RIFF" and start[8:12] == b"AVI "
-    if not (is_mp4 or is_avi or start.startswith((b"\x1aE\xdf\xa3", b"GIF87a", b"GIF89a"))):
+    if not begins_as_video(start):
         raise VideoError(f'"{video.name}" is no video that can be read.', _USE)
     if is_cut:
         raise VideoError(f'The video "{video.name}" is cut off.', "Save, copy or upload it again.")
     return video
+
+
+def begins_as_video(start: bytes) -> bool:
+    """Whether the first 12 bytes of a file are those of a video or GIF; HEIC and AVIF pictures begin like an mp4."""
+    is_avi = start[:4] == b"RIFF" and start[8:12] == b"AVI "
+    return is_avi or start[4:8] in _MP4_BOXES or start.startswith((b"\x1aE\xdf\xa3", b"GIF87a", b"GIF89a"))
 
 
 def video_input(path: Path) -> tuple[str, ...]:

@@ -8,6 +8,7 @@ import cv2
 import numpy as np
 import pytest
 
+from magicmirror.cli.similarity import _is_video
 from magicmirror.media import load_image, write_image, write_video
 from magicmirror.types import GeneratedVideo
 
@@ -49,12 +50,31 @@ def test_a_picture_is_one_frame(command, examples):
 def test_a_choice_between_faces_is_needed_and_taken(command, examples):
     photo, target = examples / "two_people.jpg", examples / "woman_2.jpg"
     undecided = command("similarity", photo, target)
-    assert undecided.returncode == 2 and "comparable size" in undecided.stderr
+    assert undecided.returncode == 2 and f"{photo}: The photo shows" in undecided.stderr
+    assert "--face-index 0 to 1" in undecided.stderr
     likeness = [
         json.loads(command("similarity", photo, target, "--face-index", index, "--json").stdout)["mean_likeness"]
         for index in (0, 1)
     ]
     assert max(likeness) > 0.97 > 0.93 > min(likeness)
+
+
+def test_the_content_decides_what_is_a_video_and_a_message_says_which_file(command, examples, fading, tmp_path):
+    bare, photo = fading.rename(tmp_path / "fading"), tmp_path / "photo.mp4"
+    photo.write_bytes((examples / "woman_1.jpg").read_bytes())
+    assert json.loads(command("similarity", examples / "woman_1.jpg", bare, "--json").stdout)["frames"] == 6
+    assert json.loads(command("similarity", examples / "woman_1.jpg", photo, "--json").stdout)["frames"] == 1
+    empty = tmp_path / "empty.jpg"
+    empty.write_bytes(b"")
+    for arguments in ((empty, photo), (photo, empty)):
+        assert f"{empty}: The picture file is empty" in command("similarity", *arguments).stderr
+
+
+def test_pictures_that_begin_like_an_mp4_are_pictures(tmp_path):
+    for brand, expected in ((b"avif", False), (b"heic", False), (b"isom", True)):
+        path = tmp_path / brand.decode()
+        path.write_bytes(b"\0\0\0\x18ftyp" + brand + b"\0\0\0\0" + brand + b"mif1")
+        assert _is_video(path) == expected
 
 
 def test_what_cannot_be_compared_is_one_line(command, examples, tmp_path):
