@@ -17,6 +17,7 @@ from magicmirror.types import GeneratedVideo, UInt8Array
 
 SETTINGS_FILE = "settings.json"
 MIN_FPS, MAX_FPS = 0.1, 240.0
+_MAX_SIDECAR_BYTES = 10_000_000
 _MAX_DENOMINATOR = 100_000  # far finer than any common rate, and still a valid time scale
 
 
@@ -43,8 +44,8 @@ def check_output_path(path: str | os.PathLike[str], suffixes: tuple[str, ...] = 
         The path.
 
     Raises:
-        VideoError: When the name ends otherwise or is too long, is that of a folder, or its folder is missing or
-            cannot be written to.
+        VideoError: When the name ends otherwise or is too long, is that of a folder, its folder is missing or cannot
+            be written to, or something else than a video's settings has the name of its sidecar.
     """
     path = Path(path)
     if path.suffix.lower() not in suffixes:
@@ -52,6 +53,7 @@ def check_output_path(path: str | os.PathLike[str], suffixes: tuple[str, ...] = 
         raise VideoError(f'Videos are written as {ends}, got "{path.name}".', f"End the name in {ends}.")
     for file in (path, sidecar_path(path)):
         check_target(file, VideoError)
+    _check_sidecar(sidecar_path(path))
     return path
 
 
@@ -109,3 +111,22 @@ def as_json(record: dict[str, Any], indent: int | None = None) -> str:
         return json.dumps(record, indent=indent, allow_nan=False)
     except (TypeError, ValueError) as error:
         raise ConfigError(f"The settings of a video must be plain JSON: {error}.") from error
+
+
+def _check_sidecar(path: Path) -> None:
+    """Refuse to write over a file that is no sidecar: a person names the video, and may not think of this file.
+
+    Raises:
+        VideoError: When there is such a file.
+    """
+    if not os.path.lexists(path):
+        return
+    try:
+        record = json.loads(path.read_bytes()) if path.stat().st_size <= _MAX_SIDECAR_BYTES else None
+    except (OSError, ValueError, RecursionError):
+        record = None
+    if not isinstance(record, dict) or "likeness" not in record:
+        raise VideoError(
+            f'"{path}" would be replaced by the settings of the video, and it holds something else.',
+            "Choose another name for the video, or move that file away.",
+        )
