@@ -129,13 +129,16 @@ def _references(paths: list[Path], indices: list[int] | None, analyzer: FaceAnal
     """Find the one face that is meant in every photo.
 
     Raises:
-        UserInputError: When a photo cannot be read, has no face, or several without a choice.
+        UserInputError: When there are too many photos, or one cannot be read, has no face, or several without a choice.
         ConfigError: When there are indices, but not one per photo.
     """
-    from magicmirror.errors import ConfigError
+    from magicmirror.errors import ConfigError, FaceError
     from magicmirror.faces.selection import choose_face, find_mismatches
     from magicmirror.media import load_image
+    from magicmirror.ui.photos import MAX_PHOTOS
 
+    if len(paths) > MAX_PHOTOS:
+        raise FaceError(f"At most {MAX_PHOTOS} photos are accepted, got {len(paths)}.")
     if indices is not None and len(indices) != len(paths):
         given, photos = (f"{n} {word}{'s' * (n != 1)}" for n, word in ((len(indices), "time"), (len(paths), "photo")))
         raise ConfigError(f"--face-index was given {given} for {photos}.", "Give it once for each photo.")

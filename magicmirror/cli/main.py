@@ -72,7 +72,11 @@ def main(argv: Sequence[str] | None = None) -> int:
     arguments = list(sys.argv[1:] if argv is None else argv)
     names = {command.name for command in COMMANDS}
     parser = build_parser(next((argument for argument in arguments if argument in names), None))
-    args = parser.parse_args(arguments)
+    args, unknown = parser.parse_known_args(arguments)
+    if unknown:
+        # argparse would say this of the whole program, whose help does not list a command's arguments.
+        name = " ".join(filter(None, (parser.prog, args.command)))
+        parser.exit(EXIT_BAD_INPUT, f"{name}: unrecognized arguments: {' '.join(unknown)} (see {name} --help)\n")
     if args.command is None:
         parser.print_help()
         return 0

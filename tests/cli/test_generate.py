@@ -76,6 +76,25 @@ def test_bad_input_is_one_plain_line_and_nothing_is_written(
     assert list(tmp_path.iterdir()) == []
 
 
+def test_photos_are_counted(arguments, examples, capsys):
+    from magicmirror.cli.main import main
+
+    call = [str(part) for part in arguments()]
+    assert main([*call, "--face-index", "0", "--face-index", "0"]) == 2
+    assert "--face-index was given 2 times for 1 photo." in capsys.readouterr().err
+    assert main([*call, *(["--reference", str(examples / "man_1.jpg")] * 6)]) == 2
+    assert "At most 6 photos are accepted, got 7." in capsys.readouterr().err
+
+
+def test_a_file_that_is_no_sidecar_is_not_replaced(arguments, tmp_path, capsys):
+    from magicmirror.cli.main import main
+
+    other = tmp_path / "out.json"
+    other.write_text('{"mine": 1}')
+    assert main([str(part) for part in arguments()]) == 2
+    assert f'"{other}" would be replaced' in capsys.readouterr().err and other.read_text() == '{"mine": 1}'
+
+
 def test_bad_input_in_a_process_of_its_own(command, arguments):
     """Libraries are free to warn there; nothing of it may reach the user."""
     done = command(*arguments(prompt="a house"))

@@ -59,6 +59,13 @@ def test_wrong_arguments_are_one_line_and_status_2(arguments, capsys):
     assert left.value.code == 2 and error.count("\n") == 1 and "--help" in error
 
 
+def test_an_unknown_argument_leads_to_the_help_of_its_command(capsys):
+    for arguments, name in ((["faces", "a.jpg", "--frames", "17"], "magicmirror faces"), (["--no"], "magicmirror")):
+        with pytest.raises(SystemExit) as left:
+            entry.main(arguments)
+        assert left.value.code == 2 and capsys.readouterr().err.endswith(f"(see {name} --help)\n")
+
+
 @pytest.mark.parametrize(
     ("error", "status", "line"),
     [
