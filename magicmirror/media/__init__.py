@@ -3,7 +3,13 @@
 Files appear under their final name complete or not at all (``media.files``).
 """
 
-from magicmirror.media.files import complete_file, complete_files, complete_folder, remove_stale_partials
+from magicmirror.media.files import (
+    complete_file,
+    complete_files,
+    complete_folder,
+    make_writable_folder,
+    remove_stale_partials,
+)
 from magicmirror.media.frame_sequence import write_frames
 from magicmirror.media.gif import write_gif
 from magicmirror.media.images import MAX_IMAGE_BYTES, MAX_IMAGE_PIXELS, MAX_IMAGE_SIDE_PX, load_image, write_image
@@ -26,6 +32,7 @@ __all__ = [
     "complete_folder",
     "iterate_frames",
     "load_image",
+    "make_writable_folder",
     "read_properties",
     "read_settings",
     "read_video",

@@ -13,6 +13,7 @@ import math
 import os
 import re
 import shutil
+import tempfile
 import time
 import uuid
 from collections.abc import Iterator, Sequence
@@ -23,6 +24,7 @@ from magicmirror.errors import MagicMirrorError
 
 LOCK_TIMEOUT_S = 10.0
 _PARTIAL = re.compile(r"\..*\.(?P<pid>\d+)-(?P<start>[0-9a-f]{8})-[0-9a-f]{8}\.partial(?:\.[^.]*)?")
+_RUST_ERROR = re.compile(r"\(os error (\d+)\)")
 _STEM_CHARS = 40  # a hidden name is longer than the final one, and must still be a valid name
 
 
@@ -133,6 +135,22 @@ def check_target(path: Path, error_type: type[MagicMirrorError], as_folder: bool
             raise _system_error(errno.ENOTDIR)
         if not os.access(path.parent, os.W_OK | os.X_OK):
             raise _system_error(errno.EACCES)
+
+
+def make_writable_folder(path: Path, error_type: type[MagicMirrorError]) -> None:
+    """Make a folder and those above it, and write a file there for a try, which leaves nothing behind.
+
+    Raises:
+        MagicMirrorError: Of ``error_type``, when something else is in the way, or the disk is full or read-only.
+    """
+    nearest = next(above for above in (path, *path.parents) if os.path.lexists(above))
+    if not nearest.is_dir():
+        raise error_type(f'"{nearest}" is not a folder.', "Choose another folder, or move it away.")
+    missing = path.relative_to(nearest).parts
+    with _reported(nearest / (missing[0] if missing else "file"), error_type, 0):
+        path.mkdir(parents=True, exist_ok=True)
+        with tempfile.TemporaryFile(dir=path, buffering=0) as tried:
+            tried.write(b"tried")
 
 
 def hidden_name(path: Path) -> Path:
@@ -263,6 +281,14 @@ def _reported(path: Path, error_type: type[MagicMirrorError], needed_bytes: int)
         yield
     except OSError as error:
         raise error_type(*_explain(path, error, needed_bytes)) from error
+    except MagicMirrorError:
+        raise
+    except Exception as error:
+        # What is written in Rust, safetensors and tokenizers, has the system's error in its text alone.
+        found = _RUST_ERROR.search(str(error))
+        if found is None:
+            raise
+        raise error_type(*_explain(path, _system_error(int(found[1])), needed_bytes)) from error
 
 
 def _system_error(number: int) -> OSError:

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import logging
+import os
 import time
 from collections.abc import Sequence
 from dataclasses import replace
@@ -10,6 +11,8 @@ from pathlib import Path
 
 from accelerate.utils import send_to_device
 
+from magicmirror.errors import ConfigError, WeightsError
+from magicmirror.media import make_writable_folder
 from magicmirror.pipeline.pipeline import MagicMirrorPipeline
 from magicmirror.training.batches import identity_batches
 from magicmirror.training.build import Networks, build_trainer
@@ -49,16 +52,42 @@ def train(
 
     Returns:
         Folder of the saved networks.
+
+    Raises:
+        ConfigError: If recipe, data, networks and output do not fit together; no step has been done then.
+        WeightsError: If a checkpoint is damaged, or one or the networks cannot be written.
     """
     trainer = build_trainer(recipe, data, networks, output, allow_incomplete, portraits, curves)
+    if trainer.accelerator.is_main_process:
+        _check_output(trainer, export_folder(output, recipe))
     if trainer.resume(new_settings) == 0 and recipe.align_cross_keys:
         assert isinstance(networks, MagicMirrorPipeline)
         _align(trainer, recipe, data, networks, allow_incomplete)
     trainer.run(max_hours)
     if trainer.accelerator.is_main_process:
-        export(trainer, networks, output, recipe)
+        _export(trainer, networks, output, recipe)
     trainer.accelerator.wait_for_everyone()
     return export_folder(output, recipe)
+
+
+def _check_output(trainer: Trainer, saved: Path) -> None:
+    """Make the folder of the checkpoints, before hours are spent on what could not be written there.
+
+    Raises:
+        ConfigError: If nothing can be written there, or something is in the way of the saved networks.
+    """
+    make_writable_folder(trainer.folder, ConfigError)
+    if os.path.lexists(saved) and not saved.is_dir():
+        raise ConfigError(f'"{saved}" is not a folder.', "Move it away: the networks will be saved there.")
+
+
+def _export(trainer: Trainer, networks: Networks, output: Path, recipe: Recipe) -> None:
+    """Save the networks; whoever cannot is told that the run itself is not lost."""
+    try:
+        export(trainer, networks, output, recipe)
+    except WeightsError as error:
+        kept = "The last checkpoint is kept: the same command then saves the networks."
+        raise WeightsError(error.message, f"{error.remedy} {kept}") from error
 
 
 def dry_run(
