@@ -70,18 +70,28 @@ def make_batch(tokenizer, rows=4, frames=FRAMES, seed=0):
     }
 
 
-def write_shards(folder, people=8, stills=8, clips=1, seed=0):
+def write_shards(
+    folder,
+    people=8,
+    stills=8,
+    clips=1,
+    seed=0,
+    crop_px=SIDE_PX,
+    embedding_dim=EMBEDDING_SIZE,
+    latent=(CHANNELS, CELLS, CELLS),
+    plan=(),
+):
     """One shard in the form of ``precompute``, of random numbers."""
     random = generator(seed)
     folder.mkdir(parents=True)
-    (folder / PLAN_FILE).write_text(json.dumps({"num_shards": 1}))
+    (folder / PLAN_FILE).write_text(json.dumps({"num_shards": 1, **dict(plan)}))
     tensors = {
-        "crops": torch.randint(0, 256, (people, 3, SIDE_PX, SIDE_PX, 3), generator=random, dtype=torch.uint8),
-        "embeddings": torch.randn(people, 3, EMBEDDING_SIZE, generator=random),
+        "crops": torch.randint(0, 256, (people, 3, crop_px, crop_px, 3), generator=random, dtype=torch.uint8),
+        "embeddings": torch.randn(people, 3, embedding_dim, generator=random),
     }
     lines = []
     for kind, count, frames in (("image", stills, 1), ("clip", clips, FRAMES)):
-        shape = (people * count, frames, CHANNELS, CELLS, CELLS)
+        shape = (people * count, frames, *latent)
         tensors[f"{kind}_latents"] = torch.randn(shape, generator=random).half()
         tensors[f"{kind}_portraits"] = torch.arange(people, dtype=torch.int32).repeat_interleave(count)
         for row in range(people * count):

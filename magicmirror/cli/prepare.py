@@ -3,7 +3,7 @@
 python -m magicmirror prepare --portraits portraits/ --vae vae/ --output prepared/
 python -m magicmirror prepare --pairs people/ --videos videos/ --vae vae/ --output prepared/ --licence "CC0 1.0"
 python -m magicmirror prepare --videos videos/ --size 480x720 --frames 49 --framing whole --vae CogVideoX-5b/vae \
-    --output prepared_5b/
+    --recogniser insightface --output prepared_5b/
 """
 
 from __future__ import annotations
@@ -14,6 +14,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING
 
 if TYPE_CHECKING:
+    from magicmirror.data.embedding import AlignedEmbedder
     from magicmirror.data.precompute import PrecomputeConfig
     from magicmirror.data.records import Origin, Record
 
@@ -21,6 +22,8 @@ _BATCH_PIXELS = 4 * 17 * 128 * 128
 """Pixels that are encoded at once: four clips of the preview."""
 _LARGEST_ENLARGEMENT = 2
 """How many times a head may be enlarged to fill a frame."""
+_PREVIEW_PX, _CLIP_PX = 128, 224
+"""Height of the preview's frames, and what CLIP's tower takes at full size."""
 
 
 def add_arguments(parser: argparse.ArgumentParser) -> None:
@@ -37,6 +40,19 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
     parser.add_argument("--frames", type=int, default=17, metavar="N", help="frames a clip, 4 n + 1 (default: 17)")
     parser.add_argument(
         "--framing", choices=("head", "whole"), default="head", help="of pairs and videos (default: head)"
+    )
+    parser.add_argument(
+        "--crop",
+        type=int,
+        metavar="N",
+        help="side of a reference crop, as the model's vision tower takes it (default: that of a frame up to 128 px, "
+        "as for the preview; otherwise 224, as for CogVideoX-5B)",
+    )
+    parser.add_argument(
+        "--recogniser",
+        choices=("dlib", "insightface"),
+        default="dlib",
+        help="whose embeddings references get: dlib for the preview, insightface for CogVideoX-5B (default: dlib)",
     )
     parser.add_argument("--images", type=int, default=3, metavar="N", help="stills a portrait (default: 3)")
     parser.add_argument("--clips", type=int, default=2, metavar="N", help="clips a portrait (default: 2)")
@@ -65,7 +81,6 @@ def run(args: argparse.Namespace) -> int:
     Raises:
         MagicMirrorError: When a folder, the VAE or earlier shards are unusable.
     """
-    from magicmirror.data.embedding import BatchEmbedder
     from magicmirror.data.manifest import read_clips, read_manifest, read_pairs
     from magicmirror.data.precompute import precompute
     from magicmirror.data.records import Origin
@@ -82,7 +97,7 @@ def run(args: argparse.Namespace) -> int:
     if not any(folder for _, folder, *_ in sources):
         raise ConfigError("Nothing to prepare was given.", "Name --portraits, --pairs or --videos.")
     config = _config(args)
-    vae = load_vae(args.vae)
+    vae, embedder = load_vae(args.vae), _embedder(config)
     computed = 0
     for name, folder, manifest, shards, build, read in sources:
         if folder is None:
@@ -99,7 +114,7 @@ def run(args: argparse.Namespace) -> int:
             folder,
             args.output / shards,
             vae,
-            BatchEmbedder(),
+            embedder,
             config,
             args.worker,
             args.workers,
@@ -109,6 +124,20 @@ def run(args: argparse.Namespace) -> int:
         train_tokenizer(args.output / "tokenizer", seed=args.seed)
     print(f"{computed} shards computed now")
     return 0
+
+
+def _embedder(config: PrecomputeConfig) -> AlignedEmbedder:
+    """What embeds the references; unusable models are found now, not after hours of importing."""
+    import numpy as np
+
+    from magicmirror.data.embedding import BatchEmbedder
+    from magicmirror.faces.analyzer import create_face_analyzer
+
+    if config.recogniser == "dlib":
+        return BatchEmbedder()
+    analyzer = create_face_analyzer(config.recogniser)
+    analyzer.embed_aligned(np.zeros((1, config.crop_side_px, config.crop_side_px, 3), np.uint8))
+    return analyzer
 
 
 def _import_portraits(folder: Path, out: Path, origin: Origin, _: argparse.Namespace) -> None:
@@ -154,6 +183,9 @@ def _config(args: argparse.Namespace) -> PrecomputeConfig:
 
     height, width = args.size
     pixels = height * width
+    crop_px = args.crop
+    if crop_px is None:
+        crop_px = height if height <= _PREVIEW_PX else _CLIP_PX
     return PrecomputeConfig(
         images_per_portrait=args.images,
         clips_per_portrait=args.clips,
@@ -163,6 +195,8 @@ def _config(args: argparse.Namespace) -> PrecomputeConfig:
         size_px=height,
         width_px=0 if width == height else width,
         framing=args.framing,
+        crop_px=crop_px,
+        recogniser=args.recogniser,
         clip_batch=max(1, min(4, _BATCH_PIXELS // (pixels * max(args.frames, 1)))),
         image_batch=max(1, min(16, _BATCH_PIXELS // pixels)),
     )

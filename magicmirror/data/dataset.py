@@ -7,30 +7,37 @@ sees the same batches as one that was never stopped.
 
 from __future__ import annotations
 
-import json
 from collections import Counter
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from contextlib import ExitStack
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Any, Literal
+from typing import Any
 
 import numpy as np
 import numpy.typing as npt
 import torch
-from safetensors import safe_open
 from torch import Tensor
 from torch.utils.data import Dataset
 
 from magicmirror.data.motion import MotionCue
 from magicmirror.data.pose_targets import NUM_POSE_VALUES, latent_poses
-from magicmirror.data.precompute import PLAN_FILE, shard_path
+from magicmirror.data.shard_files import (
+    AGAIN,
+    SampleShape,
+    complete_shards,
+    open_shard,
+    read_header,
+    read_lines,
+    refuse_other_shape,
+    shard_name,
+)
+from magicmirror.data.shard_items import Kind
 from magicmirror.data.style import FALLING, STYLES
 from magicmirror.errors import ConfigError
 
 _STYLE_NUMBERS = {name: number for number, name in enumerate(STYLES)}
 
-Kind = Literal["image", "clip"]
 Order = npt.NDArray[np.int64]
 
 
@@ -78,16 +85,26 @@ class LatentDataset(Dataset[dict[str, Any]]):
         kind: ``image`` or ``clip``; batches never mix them, because their shapes differ.
         allow_incomplete: Take what is there while shards are still being computed.
 
+    Attributes:
+        paths: Of the shards, in order.
+        rows: Of the kind.
+        shape: Sizes of every sample.
+        shaped_by: The shard that they were read from.
+
     Raises:
-        ConfigError: When a folder has no plan, shards are missing, or there is no row of the kind.
+        ConfigError: When a folder has no plan, shards are missing or damaged, their samples differ in size, or there
+            is no row of the kind.
     """
+
+    shape: SampleShape
+    shaped_by: Path
 
     def __init__(self, folders: Sequence[Path], kind: Kind, allow_incomplete: bool = False) -> None:
         self.kind = kind
         self.paths: list[Path] = []
         self.rows: list[LatentRow] = []
         for folder in folders:
-            for path in _complete_shards(folder, allow_incomplete):
+            for path in complete_shards(folder, allow_incomplete):
                 self._add(path)
         if not self.rows:
             raise ConfigError(f"There is no {kind} in {', '.join(str(folder) for folder in folders)}.")
@@ -147,24 +164,26 @@ class LatentDataset(Dataset[dict[str, Any]]):
 
     def _add(self, path: Path) -> None:
         """Append the rows of a shard."""
-        with _mapped(path) as file:
-            portraits = file.get_tensor(f"{self.kind}_portraits").tolist()
-        lines = [json.loads(line) for line in path.with_suffix(".jsonl").read_text(encoding="utf-8").splitlines()]
-        lines = [line for line in lines if line["kind"] == self.kind]
+        portraits, shape = read_header(path, self.kind)
+        lines = [line for line in read_lines(path) if line.kind == self.kind]
         if len(lines) != len(portraits):
-            raise ConfigError(f"{path.name} has {len(portraits)} rows, but {len(lines)} captions.", "Compute it again.")
+            raise ConfigError(
+                f"The shard {shard_name(path)} has {len(portraits)} rows, but {len(lines)} captions.", AGAIN
+            )
+        if self.paths:
+            refuse_other_shape(path, shape, self.shaped_by, self.shape)
+        if not self.paths or self.shape.latents is None:
+            self.shaped_by, self.shape = path, shape
         shard = len(self.paths)
         self.paths.append(path)
         for number, (portrait, line) in enumerate(zip(portraits, lines, strict=True)):
-            motions = tuple(MotionCue(**cue) for cue in line["motions"]) if "motions" in line else None
-            told = line["caption"], line["person_id"], line["stratum"], motions, line.get("style")
-            row = LatentRow(shard, number, portrait, *told)
-            self.rows.append(row)
+            told = line.caption, line.person_id, line.stratum, line.motions, line.style
+            self.rows.append(LatentRow(shard, number, portrait, *told))
 
     def _file(self, shard: int) -> Any:
         """Map a shard on first use (in the process that uses it)."""
         if shard not in self._files:
-            self._files[shard] = self._open.enter_context(_mapped(self.paths[shard]))
+            self._files[shard] = self._open.enter_context(open_shard(self.paths[shard]))
         return self._files[shard]
 
 
@@ -261,12 +280,12 @@ def mean_embedding(folders: Sequence[Path], allow_incomplete: bool = False) -> T
     """Mean recognition embedding (E,) float32 of all portraits in folders of shards.
 
     Raises:
-        ConfigError: When a folder has no plan, or shards are missing.
+        ConfigError: When a folder has no plan, or shards are missing or damaged.
     """
-    paths = [path for folder in folders for path in _complete_shards(folder, allow_incomplete)]
+    paths = [path for folder in folders for path in complete_shards(folder, allow_incomplete)]
     embeddings = []
     for path in paths:
-        with _mapped(path) as file:
+        with open_shard(path) as file:
             embeddings.append(file.get_slice("embeddings")[:, 0])
     return torch.cat(embeddings).double().mean(dim=0).float()
 
@@ -278,27 +297,9 @@ def _pose(motions: tuple[MotionCue, ...] | None, num_latent_frames: int) -> Tens
     return torch.from_numpy(latent_poses(motions, num_latent_frames))
 
 
-def _mapped(path: Path) -> Any:
-    """Map a file of tensors into memory."""
-    return safe_open(path, framework="pt")
-
-
 def _copies(strata: Sequence[str], balance: float) -> npt.NDArray[np.int64]:
     """How often an epoch takes each row; fractions are rounded by a fixed draw."""
     counts = Counter(strata)
     largest = max(counts.values())
     wanted = np.array([(largest / counts[stratum]) ** balance for stratum in strata])
     return np.floor(wanted + np.random.default_rng(0).random(len(wanted))).astype(np.int64)
-
-
-def _complete_shards(folder: Path, allow_incomplete: bool) -> list[Path]:
-    """Return the shards of a folder in order."""
-    plan_path = folder / PLAN_FILE
-    if not plan_path.is_file():
-        raise ConfigError(f'"{folder}" has no {PLAN_FILE}.', "Run the precomputation first.")
-    count = int(json.loads(plan_path.read_text(encoding="utf-8"))["num_shards"])
-    paths = [shard_path(folder, index) for index in range(count)]
-    there = [path for path in paths if path.exists()]
-    if len(there) < count and not allow_incomplete:
-        raise ConfigError(f'"{folder}" has {len(there)} of {count} shards.', "Run the precomputation to its end.")
-    return there

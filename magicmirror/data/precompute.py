@@ -33,7 +33,9 @@ from torch import Tensor
 
 from magicmirror.data.embedding import AlignedEmbedder
 from magicmirror.data.records import Record
+from magicmirror.data.shard_files import PLAN_FILE, read_plan, shard_path
 from magicmirror.data.shard_items import ItemSampler, Kind, PrecomputeConfig, Take
+from magicmirror.data.vae_hash import encoder_sha256, vae_sha256
 from magicmirror.errors import ConfigError
 from magicmirror.media import complete_file
 from magicmirror.types import UInt8Array
@@ -52,7 +54,6 @@ __all__ = [
 logger = logging.getLogger(__name__)
 
 FORMAT_VERSION = 1
-PLAN_FILE = "plan.json"
 _KINDS: tuple[Kind, ...] = ("image", "clip")
 
 
@@ -206,11 +207,6 @@ def num_shards(num_portraits: int, config: PrecomputeConfig) -> int:
     return -(-num_portraits // config.portraits_per_shard)
 
 
-def shard_path(out: Path, index: int) -> Path:
-    """Return where the tensors of a shard are."""
-    return out / f"shard-{index:05d}.safetensors"
-
-
 def _block(records: Sequence[Record], index: int, config: PrecomputeConfig) -> Sequence[Record]:
     size = config.portraits_per_shard
     return records[index * size : (index + 1) * size]
@@ -219,17 +215,14 @@ def _block(records: Sequence[Record], index: int, config: PrecomputeConfig) -> S
 def _plan(records: Sequence[Record], vae: Any, config: PrecomputeConfig) -> dict[str, Any]:
     """Describe what the shards of a folder depend on."""
     portraits = hashlib.sha256(json.dumps([asdict(record) for record in records]).encode()).hexdigest()
-    weights = hashlib.sha256()
-    for name, tensor in sorted(vae.state_dict().items()):
-        weights.update(name.encode())
-        weights.update(tensor.detach().cpu().contiguous().view(torch.uint8).numpy().tobytes())
     return {
         "format_version": FORMAT_VERSION,
-        "config": asdict(config),
+        "config": _settings(asdict(config)),
         "num_portraits": len(records),
         "num_shards": num_shards(len(records), config),
         "portraits_sha256": portraits,
-        "vae_sha256": weights.hexdigest(),
+        "vae_sha256": vae_sha256(vae),
+        "vae_encoder_sha256": encoder_sha256(vae),
     }
 
 
@@ -240,11 +233,18 @@ def _check_plan(out: Path, plan: dict[str, Any]) -> None:
         with complete_file(path, ConfigError) as partial:
             partial.write_text(json.dumps(plan, indent=2) + "\n", encoding="utf-8")
         return
-    there = json.loads(path.read_text(encoding="utf-8"))
+    there = read_plan(out)
     # A folder from before a setting existed was made with what is its default now.
-    there["config"] = asdict(PrecomputeConfig()) | there["config"]
-    differing = sorted(key for key in plan if plan[key] != there.get(key))
+    there["config"] = _settings(asdict(PrecomputeConfig()) | there.get("config", {}))
+    # The whole VAE's hash says more than its encoder's, and is in the plans of earlier versions too.
+    compared = plan.keys() - {"vae_encoder_sha256"}
+    differing = sorted(key for key in compared if plan[key] != there.get(key))
     if differing:
         raise ConfigError(
             f'The folder "{out}" was begun with another {", ".join(differing)}.', "Choose another folder, or delete it."
         )
+
+
+def _settings(config: dict[str, Any]) -> dict[str, Any]:
+    """Settings in one form: crops as high as the frame are those of that size."""
+    return config | {"crop_px": config["crop_px"] or config["size_px"]}

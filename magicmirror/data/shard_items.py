@@ -46,13 +46,16 @@ class PrecomputeConfig:
         portraits_per_shard: Records of one shard.
         seed: Of motions, styles, captions and views.
         num_frames: Pixel frames of a clip.
-        size_px: Height of a frame, and side of a reference.
+        size_px: Height of a frame.
         clip_batch: Clips encoded at once.
         image_batch: Stills encoded at once.
         bf16: Encode in bfloat16 autocast.
         width_px: Width of a frame; 0 is square. Portraits are animated in squares only.
         fps: Frames per second of a clip that is taken from a video.
         framing: Which window of pictures and videos a frame shows, see ``framing.frame_window``.
+        crop_px: Side of a reference, which is what the vision tower takes; 0 is the height of a frame.
+        recogniser: Whose embeddings the references get, a kind of ``faces.analyzer``. It is a note for whoever goes
+            on with the folder; the embedder is given beside it.
 
     Raises:
         ConfigError: When a number cannot work.
@@ -71,6 +74,8 @@ class PrecomputeConfig:
     width_px: int = 0
     fps: int = 8
     framing: Framing = "head"
+    crop_px: int = 0
+    recogniser: str = "dlib"
 
     def __post_init__(self) -> None:
         """Refuse values that cannot work."""
@@ -84,6 +89,8 @@ class PrecomputeConfig:
         for side in self.frame_size:
             if side < 16 or side % 16:
                 raise ConfigError(f"Sides of a frame must be multiples of 16 px (VAE and patches), got {side}.")
+        if self.crop_px < 0 or 0 < self.crop_px < 16:
+            raise ConfigError(f"A side of a crop must be at least 16 px, got {self.crop_px}.")
         if self.framing not in FRAMINGS:
             raise ConfigError(f"framing must be one of {', '.join(FRAMINGS)}, got {self.framing!r}.")
 
@@ -91,6 +98,11 @@ class PrecomputeConfig:
     def frame_size(self) -> tuple[int, int]:
         """Height and width of a frame in px."""
         return self.size_px, self.width_px or self.size_px
+
+    @property
+    def crop_side_px(self) -> int:
+        """Side of a reference in px."""
+        return self.crop_px or self.size_px
 
     @property
     def duration_s(self) -> float:
@@ -164,8 +176,9 @@ class ItemSampler:
             sample_image_spec(rng, sample_person_word(rng, record.group)) for _ in range(config.images_per_portrait)
         ]
         clips = [sample_clip_spec(rng, sample_person_word(rng, record.group)) for _ in range(config.clips_per_portrait)]
-        crops = [align_head(picture, landmarks, "dlib5", size)]
-        crops += [reference_view(picture, landmarks, rng, size) for _ in range(config.views_per_portrait)]
+        side = config.crop_side_px
+        crops = [align_head(picture, landmarks, "dlib5", side)]
+        crops += [reference_view(picture, landmarks, rng, side) for _ in range(config.views_per_portrait)]
 
         def takes() -> Iterator[Take]:
             jobs: list[tuple[Kind, int, ClipSpec]] = [("image", 1, spec) for spec in images]
@@ -176,7 +189,7 @@ class ItemSampler:
         return ShardItem(takes(), np.stack(crops))
 
     def _pairs(self, record: IdentityPairRecord) -> ShardItem:
-        config, size = self.config, self.config.size_px
+        config, side = self.config, self.config.crop_side_px
         rng = self._rng(record.path)
         picture = load_image(self.root / record.path)
         box = head_window(record.landmark_array)
@@ -188,10 +201,10 @@ class ItemSampler:
         others = [(load_image(self.root / each.path), each.landmark_array) for each in record.references]
         others = others[: config.views_per_portrait]
         own = (picture, record.landmark_array)
-        crops = [align_head(image, points, "dlib5", size) for image, points in (own, *others)]
+        crops = [align_head(image, points, "dlib5", side) for image, points in (own, *others)]
         sources = others or [own]
         while len(crops) < 1 + config.views_per_portrait:
-            crops.append(reference_view(*sources[len(crops) % len(sources)], rng, size))
+            crops.append(reference_view(*sources[len(crops) % len(sources)], rng, side))
         line = _line("image", record, {"caption": record.caption, "paper_set": record.paper_set})
         return ShardItem(iter([Take("image", frame[None], line)]), np.stack(crops))
 
@@ -210,7 +223,7 @@ class ItemSampler:
             if number in wanted:
                 frames[number] = cut_window(frame, window, *config.frame_size)
             if number in by_frame:
-                heads[number] = align_head(frame, by_frame[number], "dlib5", config.size_px)
+                heads[number] = align_head(frame, by_frame[number], "dlib5", config.crop_side_px)
         crops = [heads[face.frame] for face in faces]
         clip = np.stack([frames[number] for number in wanted])
         line = _line("clip", record, {"caption": record.caption, "start_frame": start, "motion": record.motion})

@@ -11,13 +11,15 @@ import numpy as np
 import torch
 from torch import Tensor
 
-from magicmirror.data.dataset import BatchOrder, Kind, LatentDataset
+from magicmirror.data.dataset import BatchOrder, LatentDataset
+from magicmirror.data.shard_items import Kind
 from magicmirror.errors import PromptError
 from magicmirror.pipeline.conditioning import fusion_position
 from magicmirror.pipeline.person_word import find_person_word
 from magicmirror.pipeline.pipeline import MagicMirrorPipeline
 from magicmirror.training.config import TrainingConfig
 from magicmirror.training.parts import WHOLE, Batch, BatchSource, Part, take
+from magicmirror.training.shard_fit import check_crops, check_embeddings, check_latents
 
 logger = logging.getLogger(__name__)
 
@@ -55,19 +57,26 @@ def identity_batches(
     """Batches for ``IdentityVideoObjective``: a step takes either stills or clips.
 
     Args:
-        pipeline: Its tokenizer reads the captions.
+        pipeline: Its tokenizer reads the captions, and its networks must be able to take the samples.
         folders: Folders of shards.
         config: Of the run.
         allow_incomplete: Take what is there while shards are still being computed.
 
     Returns:
         The batch of a step, or a part of it.
+
+    Raises:
+        ConfigError: When shards are damaged or do not fit together or the networks, or hold too little.
     """
     length = pipeline.transformer.config.max_text_seq_length
 
     orders = {}
     for kind, size in wanted_kinds(config).items():
         rows = LatentDataset(folders, kind, allow_incomplete)
+        check_latents(rows, pipeline)
+        if config.with_identity:
+            check_crops(rows, pipeline)
+            check_embeddings(rows, pipeline)
         if dropped := rows.keep_captions(lambda caption: takes_caption(pipeline.tokenizer, caption, length)):
             logger.warning("%d of %d captions are too long or name nobody: left out", dropped, dropped + len(rows))
         orders[kind] = BatchOrder(rows, size, config.seed, config.strata_balance, config.falling_copies)
@@ -85,8 +94,14 @@ def identity_batches(
 def tower_batches(
     pipeline: MagicMirrorPipeline, folders: Sequence[Path], config: TrainingConfig, allow_incomplete: bool
 ) -> BatchSource:
-    """Batches for ``TowerObjective``: reference views and their own latents, encoded when they are needed."""
-    order = BatchOrder(LatentDataset(folders, "image", allow_incomplete), config.image_batch, config.seed)
+    """Batches for ``TowerObjective``: reference views and their own latents, encoded when they are needed.
+
+    Raises:
+        ConfigError: When shards are damaged or do not fit together or the vision tower, or hold too little.
+    """
+    rows = LatentDataset(folders, "image", allow_incomplete)
+    check_crops(rows, pipeline)
+    order = BatchOrder(rows, config.image_batch, config.seed)
     vae = pipeline.vae
 
     @torch.no_grad()

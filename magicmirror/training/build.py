@@ -12,6 +12,7 @@ from diffusers import AutoencoderKLCogVideoX
 from torch import nn
 
 from magicmirror.data.dataset import mean_embedding
+from magicmirror.data.vae_hash import refuse_other_vae
 from magicmirror.errors import ConfigError
 from magicmirror.models.recognizer import EMBEDDING_SIZE, DlibFaceRecognizer
 from magicmirror.pipeline.pipeline import MagicMirrorPipeline
@@ -128,16 +129,19 @@ def _pipeline_parts(
     if pipeline.device.type == "cpu":
         for block in pipeline.transformer.transformer_blocks:
             block.attn1.processor.compute_dtype = torch.float32
+    if recipe.objective in ("tower", "denoise"):
+        refuse_other_vae(data, pipeline.vae)
     if recipe.objective == "tower":
         objective = TowerObjective(pipeline.image_encoder, pipeline.face_perceiver, pipeline.transformer)
         return objective, tower_batches(pipeline, data, config, allow_incomplete)
     if recipe.objective == "captions":
         made = from_seed(config.seed, lambda: CaptionObjective(pipeline.text_encoder))
         return made, caption_batches(pipeline, config)
+    # Batches first: they refuse shards that do not fit together, whose mean embedding could not be taken.
+    batches = identity_batches(pipeline, data, config, allow_incomplete)
     terms = _recogniser_terms(pipeline, config, data, allow_incomplete)
     if terms[0] is None:
         logger.info("the identity term of section 3.4 is off in this run")
-    batches = identity_batches(pipeline, data, config, allow_incomplete)
     return identity_objective(pipeline, config, *terms), batches
 
 

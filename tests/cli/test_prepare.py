@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import argparse
 import json
 import shutil
 
@@ -10,13 +11,19 @@ import pytest
 from diffusers import AutoencoderKLCogVideoX
 
 from magicmirror.cli.main import main
+from magicmirror.cli.prepare import _config, add_arguments
 from magicmirror.data.animation import render_clip
 from magicmirror.data.dataset import LatentDataset
 from magicmirror.data.manifest import read_clips, read_manifest, read_pairs
 from magicmirror.data.motion import ClipSpec, MotionCue
+from magicmirror.faces.analyzer import create_face_analyzer
 from magicmirror.media import load_image, write_image, write_video
+from magicmirror.training.build import build_trainer
+from magicmirror.training.recipes import Recipe
 from magicmirror.types import GeneratedVideo
-from tests.tiny_training import build_trainable
+from tests.faces.insightface_pack import write_pack
+from tests.tiny_pipeline import build_pipeline
+from tests.tiny_training import build_trainable, make_config
 
 
 @pytest.fixture(scope="module")
@@ -140,3 +147,63 @@ def test_the_encoder_is_the_given_one(prepare, tmp_path):
     assert AutoencoderKLCogVideoX.from_pretrained(other).config.latent_channels == 4
     status, _, err = prepare("--vae", other)
     assert status == 2 and "vae_sha256" in err
+
+
+@pytest.fixture
+def pack(tmp_path, monkeypatch):
+    """insightface's root folder with a small pack, where the analyzer looks for it."""
+    write_pack(tmp_path / "packs" / "models" / "buffalo_l")
+    monkeypatch.setenv("MAGICMIRROR_FACE_PACKS", str(tmp_path / "packs"))
+
+
+@pytest.mark.filterwarnings("ignore:`estimate` is deprecated:FutureWarning")
+@pytest.mark.usefixtures("pack")
+def test_shards_for_the_full_model_can_be_trained_on(portraits, vae, tmp_path, capsys):
+    """Frames that are no squares, crops as CLIP takes them, embeddings of ArcFace: networks of that size learn."""
+    output = tmp_path / "prepared"
+    (output / "tokenizer").mkdir(parents=True)
+    arguments = ["prepare", "--pairs", portraits, "--vae", vae, "--output", output, "--size", "144x160"]
+    arguments += ["--framing", "whole", "--views", 1, "--recogniser", "insightface"]
+    assert main([*map(str, arguments)]) == 0, capsys.readouterr().err
+    shards = output / "shards-pairs"
+    (row,) = {(*row["latents"].shape, *row["crop"].shape, *row["embedding"].shape) for row in _rows(shards)}
+    assert row == (1, 4, 18, 20, 224, 224, 3, 512)
+    plan = json.loads((shards / "plan.json").read_text())
+    assert (plan["config"]["crop_px"], plan["config"]["recogniser"]) == (224, "insightface")
+    for row in _rows(shards):
+        expected = create_face_analyzer("insightface").embed_aligned(row["crop"].numpy()[None])[0]
+        np.testing.assert_array_equal(row["embedding"].numpy(), expected)
+
+    recipe = Recipe(make_config(clip_share=0.0, image_batch=2), ("adapter", "face_perceiver"), "one step")
+    pipeline = build_pipeline(image_size=224, embedding_size=512, max_text_seq_length=96)
+    pipeline.register_modules(vae=AutoencoderKLCogVideoX.from_pretrained(vae))
+    assert build_trainer(recipe, [shards], pipeline, tmp_path / "run").train_step()["loss"] > 0
+    capsys.readouterr()
+
+    for extra in (("--crop", 128), ("--recogniser", "dlib")):
+        assert main([*map(str, (*arguments, *extra))]) == 2
+        assert "another config" in capsys.readouterr().err
+
+
+def _rows(folder):
+    data = LatentDataset([folder], "image")
+    return [data[index] for index in range(len(data))]
+
+
+def test_a_recogniser_that_cannot_be_used_is_found_before_anything_is_read(prepare, tmp_path, monkeypatch):
+    (tmp_path / "packs" / "models" / "buffalo_l").mkdir(parents=True)
+    (tmp_path / "packs" / "models" / "buffalo_l" / "det_10g.onnx").write_bytes(b"damaged")
+    monkeypatch.setenv("MAGICMIRROR_FACE_PACKS", str(tmp_path / "packs"))
+    status, out, err = prepare("--recogniser", "insightface")
+    assert status == 1 and out == "" and err.count("\n") == 1 and "buffalo_l" in err
+    assert not (tmp_path / "prepared" / "manifest.jsonl").exists()
+
+
+@pytest.mark.parametrize(
+    ("arguments", "side"),
+    [((), 128), (("--size", "96"), 96), (("--size", "480x720"), 224), (("--size", "256", "--crop", "128"), 128)],
+)
+def test_crops_are_as_the_models_take_them(arguments, side):
+    parser = argparse.ArgumentParser()
+    add_arguments(parser)
+    assert _config(parser.parse_args(["--vae", "vae", "--output", "out", *arguments])).crop_side_px == side

@@ -18,6 +18,7 @@ from magicmirror.data.embedding import BatchEmbedder
 from magicmirror.data.manifest import PortraitRecord
 from magicmirror.data.motion import ClipSpec, MotionCue
 from magicmirror.data.precompute import (
+    PLAN_FILE,
     PrecomputeConfig,
     encode_clips,
     num_shards,
@@ -25,8 +26,10 @@ from magicmirror.data.precompute import (
     precompute_shard,
     shard_path,
 )
+from magicmirror.data.vae_hash import encoder_sha256, vae_sha256
 from magicmirror.errors import ConfigError
 from magicmirror.faces.alignment import align_head
+from magicmirror.media import load_image
 
 CONFIG = PrecomputeConfig(
     images_per_portrait=2,
@@ -173,6 +176,7 @@ def test_other_settings_portraits_or_weights_are_refused(whole, records, example
     with pytest.raises(ConfigError, match="num_portraits"):
         precompute(records[:4], examples, whole, tiny_vae, MeanColour(), CONFIG)
     parameter = next(tiny_vae.parameters())
+    before = parameter.detach().clone()
     with torch.no_grad():
         parameter.add_(1.0)
     try:
@@ -180,11 +184,54 @@ def test_other_settings_portraits_or_weights_are_refused(whole, records, example
             precompute(records, examples, whole, tiny_vae, MeanColour(), CONFIG)
     finally:
         with torch.no_grad():
-            parameter.sub_(1.0)
+            parameter.copy_(before)
     with pytest.raises(ConfigError, match="worker"):
         precompute(records, examples, whole, tiny_vae, MeanColour(), CONFIG, 2, 2)
     with pytest.raises(ConfigError, match="4 n"):
         PrecomputeConfig(num_frames=16)
+
+
+def test_crops_of_the_frames_height_are_those_without_a_size_of_their_own(whole, records, examples, tiny_vae):
+    """So folders of earlier versions, whose plan says nothing of crops, are gone on with."""
+    same = dataclasses.replace(CONFIG, crop_px=32)
+    assert precompute(records, examples, whole, tiny_vae, MeanColour(), same) == 0
+    plan = json.loads((whole / PLAN_FILE).read_text())
+    before = json.dumps(plan, indent=2) + "\n"
+    for name in ("crop_px", "recogniser"):
+        del plan["config"][name]
+    del plan["vae_encoder_sha256"]
+    (whole / PLAN_FILE).write_text(json.dumps(plan))
+    assert precompute(records, examples, whole, tiny_vae, MeanColour(), CONFIG) == 0
+    assert precompute(records, examples, whole, tiny_vae, MeanColour(), same) == 0
+    for other in ({"crop_px": 48}, {"recogniser": "insightface"}):
+        with pytest.raises(ConfigError, match="another config"):
+            precompute(records, examples, whole, tiny_vae, MeanColour(), dataclasses.replace(CONFIG, **other))
+    (whole / PLAN_FILE).write_text(before)
+
+
+def test_crops_of_a_size_of_their_own_leave_the_rest_as_it_is(whole, records, examples, tiny_vae, tmp_path):
+    config = dataclasses.replace(CONFIG, crop_px=48)
+    precompute_shard(0, records, examples, tmp_path, tiny_vae, MeanColour(), config)
+    there, here = load_file(shard_path(tmp_path, 0)), load_file(shard_path(whole, 0))
+    assert there["crops"].shape == (2, 3, 48, 48, 3)
+    own = align_head(load_image(examples / records[0].path), records[0].landmark_array, "dlib5", 48)
+    np.testing.assert_array_equal(there["crops"][0, 0].numpy(), own)
+    for name in ("image_latents", "clip_latents"):
+        assert torch.equal(there[name], here[name])
+    for wrong in (-1, 8):
+        with pytest.raises(ConfigError, match="side of a crop"):
+            dataclasses.replace(CONFIG, crop_px=wrong)
+
+
+def test_the_plan_names_vae_and_encoder(whole, tiny_vae):
+    plan = json.loads((whole / PLAN_FILE).read_text())
+    assert plan["vae_sha256"] == vae_sha256(tiny_vae) and plan["vae_encoder_sha256"] == encoder_sha256(tiny_vae)
+
+
+def test_a_damaged_plan_is_refused(records, examples, tiny_vae, tmp_path):
+    (tmp_path / PLAN_FILE).write_text("{")
+    with pytest.raises(ConfigError, match="damaged"):
+        precompute(records, examples, tmp_path, tiny_vae, MeanColour(), CONFIG)
 
 
 def test_another_seed_gives_other_samples(whole, records, examples, tiny_vae, tmp_path):

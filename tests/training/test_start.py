@@ -16,7 +16,7 @@ from magicmirror.training.run import train
 from magicmirror.training.start import StartPaths, check_start, load_start, load_vae_start
 from tests.tiny_pipeline import EMBEDDING, FACES, IDENTITY, PATCHES, TEXT, WIDTH, build_pipeline
 from tests.tiny_published import publish
-from tests.tiny_training import build_trainable
+from tests.tiny_training import build_trainable, write_shards
 
 SMALL = {"image_batch": 4, "clip_batch": 2, "micro_batch": 0, "max_steps": 2, "warmup_steps": 1, "learning_rate": 1e-3}
 TINY = ModelPreset(
@@ -219,8 +219,9 @@ def test_base_then_both_stages_at_the_small_size(shards, tmp_path):
     assert of_adapter and rest == {"face_perceiver", "identity_fusion", "identity_perceiver"}
 
 
-def test_embeddings_of_another_recogniser_switch_the_identity_term_off(shards, tmp_path, caplog):
+def test_embeddings_of_another_recogniser_switch_the_identity_term_off(tmp_path, caplog):
     pipeline = build_pipeline(image_size=32, embedding_size=EMBEDDING)
+    shards = write_shards(tmp_path / "shards", embedding_dim=EMBEDDING)
     with caplog.at_level("INFO", "magicmirror"):
         trainer = build_trainer(small("likeness"), [shards], pipeline, tmp_path)
     assert trainer.trained._terms == (None, None)
