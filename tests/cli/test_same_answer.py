@@ -16,6 +16,7 @@ from magicmirror.serving.production import VideoMaker
 from magicmirror.serving.storage import ResultStorage
 from magicmirror.settings import Settings
 from magicmirror.ui.api import Api
+from magicmirror.ui.visitors import Visitors
 from magicmirror.ui.photos import analyse_photo
 from tests.hard_pictures import ANSWERS, hard_picture
 
@@ -43,7 +44,7 @@ def test_the_answer_is_documented_and_the_same_everywhere(
             choose_face(faces)
         assert record["problem"] == str(caught.value)
 
-    assert run_coroutine(Api(engine).analyze([str(path)]))["photos"] == [record]
+    assert run_coroutine(Api(engine, Visitors(tmp_path)).analyze([str(path)]))["photos"] == [record]
 
     on_page = analyse_photo(engine, path)
     assert (len(on_page.faces), on_page.chosen, on_page.undecided) == (count, chosen, count > 0 and chosen is None)
