@@ -16,8 +16,8 @@ from magicmirror.serving.production import VideoMaker
 from magicmirror.serving.storage import ResultStorage
 from magicmirror.settings import Settings
 from magicmirror.ui.api import Api
-from magicmirror.ui.visitors import Visitors
 from magicmirror.ui.photos import analyse_photo
+from magicmirror.ui.visitors import Visitors
 from tests.hard_pictures import ANSWERS, hard_picture
 
 
