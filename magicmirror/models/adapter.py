@@ -36,7 +36,14 @@ BASE_CLASS = "CogVideoXTransformer3DModel"
 ADAPTER_PARTS = ("transformer", "face_perceiver", "identity_fusion")
 """What the training stages train, by the names that it has in the file and in a pipeline."""
 
-_BASE_SETTINGS = ("num_attention_heads", "attention_head_dim", "time_embed_dim", "num_layers", "attention_bias")
+_BASE_SETTINGS = (
+    "num_attention_heads",
+    "attention_head_dim",
+    "time_embed_dim",
+    "num_layers",
+    "attention_bias",
+    "patch_size_t",
+)
 _SHOWN = 3  # names or settings in one message
 
 

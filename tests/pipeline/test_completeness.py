@@ -8,7 +8,8 @@ import torch
 from safetensors.torch import load_file, save_file
 
 from magicmirror.errors import ConfigError, WeightsError
-from magicmirror.models.adapter import CONFIG_FILE
+from magicmirror.models.adapter import CONFIG_FILE, check_base
+from magicmirror.models.presets import model_preset
 from magicmirror.pipeline.pipeline import MagicMirrorPipeline
 from tests.tiny_published import TINY, publish
 
@@ -95,6 +96,16 @@ def test_an_adapter_for_another_base_is_refused_before_the_base_is_read(publishe
         shutil.rmtree(base / part)  # it would be missed next
     with pytest.raises(WeightsError, match=f"made for another transformer: {next(iter(changed))} is"):
         MagicMirrorPipeline.from_pretrained(base, adapter=adapter, identity_encoder=published / "photomaker")
+
+
+@pytest.mark.parametrize("name", ["cogvideox-5b", "cogvideox-1.5-5b"])
+def test_an_adapter_fits_the_preset_it_was_made_for_and_no_other(name, tmp_path):
+    config = model_preset(name).transformer
+    made_for = {"transformer": {"patch_size_t": None, **config}}
+    check_base(tmp_path, made_for, config)
+    other = {**config, "patch_size_t": 2 if config.get("patch_size_t") is None else None}
+    with pytest.raises(WeightsError, match="patch_size_t is"):
+        check_base(tmp_path, made_for, other)
 
 
 def test_a_tokenizer_without_words_is_refused(copy, published, tmp_path):
