@@ -61,11 +61,8 @@ def _print_face(face: dict[str, Any]) -> None:
 def _write_crops(faces: Sequence[FaceReference], rows: list[dict[str, Any]], folder: Path, stem: str) -> None:
     """Write ``STEM-face-N.png`` for every face and note the names."""
     from magicmirror.errors import ImageError
-    from magicmirror.media import write_image
+    from magicmirror.media import make_folder, write_image
 
-    try:
-        folder.mkdir(parents=True, exist_ok=True)
-    except OSError as error:
-        raise ImageError(f'The folder "{folder}" cannot be made: {error.strerror}.') from error
+    make_folder(folder, ImageError)
     for face, row in zip(faces, rows, strict=True):
         row["crop"] = str(write_image(face.crop, folder / f"{stem}-face-{row['index']}.png"))

@@ -11,7 +11,8 @@ from pathlib import Path
 from typing import TYPE_CHECKING
 
 from magicmirror.cli.model_arguments import add_model_arguments, with_model_arguments
-from magicmirror.cli.naming import naming
+from magicmirror.errors import UserInputError
+from magicmirror.serving.reasons import naming
 
 if TYPE_CHECKING:
     from magicmirror.faces.analyzer import FaceAnalyzer
@@ -145,7 +146,7 @@ def _references(paths: list[Path], indices: list[int] | None, analyzer: FaceAnal
     wanted: Sequence[int | None] = indices or [None] * len(paths)
     references = []
     for path, index in zip(paths, wanted, strict=True):
-        with naming(path):
+        with naming(path, UserInputError):
             references.append(choose_face(analyzer.analyze(load_image(path)), index, "--face-index"))
     for mismatch in find_mismatches(references):
         print(f"warning: {paths[mismatch.index]}: {mismatch}", file=sys.stderr)

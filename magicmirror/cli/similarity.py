@@ -8,7 +8,8 @@ from contextlib import suppress
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-from magicmirror.cli.naming import naming
+from magicmirror.errors import UserInputError
+from magicmirror.serving.reasons import naming
 
 if TYPE_CHECKING:
     from collections.abc import Iterable
@@ -46,9 +47,9 @@ def run(args: argparse.Namespace) -> int:
     from magicmirror.media import iterate_frames, load_image
 
     analyzer = create_face_analyzer(args.analyzer)
-    with naming(args.reference):
+    with naming(args.reference, UserInputError):
         reference = choose_face(analyzer.analyze(load_image(args.reference)), args.face_index, "--face-index")
-    with naming(args.target):
+    with naming(args.target, UserInputError):
         if _is_video(args.target):
             frames: Iterable[UInt8Array] = iterate_frames(args.target, every=args.every)
             embeddings = analyzer.embed_frames(frames)

@@ -25,6 +25,7 @@ from magicmirror.data.pose_targets import NUM_POSE_VALUES, latent_poses
 from magicmirror.data.shard_files import (
     AGAIN,
     SampleShape,
+    ShardLine,
     complete_shards,
     open_shard,
     read_header,
@@ -42,28 +43,18 @@ Order = npt.NDArray[np.int64]
 
 
 @dataclass(frozen=True)
-class LatentRow:
-    """Where a sample is, and what is known about it.
+class LatentRow(ShardLine):
+    """Where a sample is, besides what is known about it.
 
     Args:
         shard: Index of its shard among all shards of the data set.
         row: Row of the latents in the shard.
         portrait: Its portrait in the shard.
-        caption: What it shows.
-        person_id: Whom it shows.
-        stratum: Part of the collection.
-        motions: What moves; ``None`` where that is not known.
-        style: Its look, one of ``STYLES``; ``None`` where that is not known.
     """
 
     shard: int
     row: int
     portrait: int
-    caption: str
-    person_id: str
-    stratum: str
-    motions: tuple[MotionCue, ...] | None = None
-    style: str | None = None
 
 
 @dataclass(frozen=True)
@@ -177,8 +168,7 @@ class LatentDataset(Dataset[dict[str, Any]]):
         shard = len(self.paths)
         self.paths.append(path)
         for number, (portrait, line) in enumerate(zip(portraits, lines, strict=True)):
-            told = line.caption, line.person_id, line.stratum, line.motions, line.style
-            self.rows.append(LatentRow(shard, number, portrait, *told))
+            self.rows.append(LatentRow(**vars(line), shard=shard, row=number, portrait=portrait))
 
     def _file(self, shard: int) -> Any:
         """Map a shard on first use (in the process that uses it)."""

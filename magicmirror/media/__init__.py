@@ -7,6 +7,7 @@ from magicmirror.media.files import (
     complete_file,
     complete_files,
     complete_folder,
+    make_folder,
     make_writable_folder,
     remove_stale_partials,
 )
@@ -32,6 +33,7 @@ __all__ = [
     "complete_folder",
     "iterate_frames",
     "load_image",
+    "make_folder",
     "make_writable_folder",
     "read_properties",
     "read_settings",

@@ -137,6 +137,18 @@ def check_target(path: Path, error_type: type[MagicMirrorError], as_folder: bool
             raise _system_error(errno.EACCES)
 
 
+def make_folder(path: Path, error_type: type[MagicMirrorError], remedy: str = "") -> None:
+    """Make a folder and those above it.
+
+    Raises:
+        MagicMirrorError: Of ``error_type``, when it cannot be made.
+    """
+    try:
+        path.mkdir(parents=True, exist_ok=True)
+    except OSError as error:
+        raise error_type(f'The folder "{path}" cannot be made: {error.strerror}.', remedy) from error
+
+
 def make_writable_folder(path: Path, error_type: type[MagicMirrorError]) -> None:
     """Make a folder and those above it, and write a file there for a try, which leaves nothing behind.
 

@@ -26,7 +26,7 @@ from safetensors.torch import save_file
 from torch import Tensor, nn
 
 from magicmirror.errors import WeightsError
-from magicmirror.media import complete_files
+from magicmirror.media import complete_files, make_folder
 
 WEIGHTS_FILE = "magicmirror_adapter.safetensors"
 CONFIG_FILE = "magicmirror_adapter.json"
@@ -36,14 +36,16 @@ BASE_CLASS = "CogVideoXTransformer3DModel"
 ADAPTER_PARTS = ("transformer", "face_perceiver", "identity_fusion")
 """What the training stages train, by the names that it has in the file and in a pipeline."""
 
-_BASE_SETTINGS = (
+BASE_SETTINGS = (
     "num_attention_heads",
     "attention_head_dim",
     "time_embed_dim",
     "num_layers",
     "attention_bias",
-    "patch_size_t",
+    "patch_size_t",  # changes no shape, but what a token means
 )
+"""Settings of the base's transformer that an adapter depends on."""
+
 _SHOWN = 3  # names or settings in one message
 
 
@@ -90,7 +92,7 @@ def write_adapter(
     metadata = {FORMAT: json.dumps(description)}
     alone = target.suffix == ".safetensors"
     paths = (target,) if alone else (target / WEIGHTS_FILE, target / CONFIG_FILE)
-    make_folder(paths[0].parent)
+    make_folder(paths[0].parent, WeightsError, "Choose another folder.")
     with complete_files(paths, WeightsError) as (weights, *description_file):
         try:
             save_file({name: value.contiguous().cpu() for name, value in tensors.items()}, str(weights), metadata)
@@ -101,20 +103,6 @@ def write_adapter(
         for path in description_file:
             text = json.dumps({**description, "sha256": file_sha256(weights)}, indent=2) + "\n"
             path.write_text(text, encoding="utf-8")
-
-
-def make_folder(folder: Path) -> None:
-    """Make a folder to write weights into, and those above it.
-
-    Raises:
-        WeightsError: If it cannot be made.
-    """
-    try:
-        folder.mkdir(parents=True, exist_ok=True)
-    except OSError as error:
-        raise WeightsError(
-            f'The folder "{folder}" cannot be made: {error.strerror}.', "Choose another folder."
-        ) from error
 
 
 def load_adapter(source: str | os.PathLike[str], modules: Mapping[str, nn.Module]) -> None:
@@ -292,7 +280,7 @@ def check_base(path: Path, description: Mapping[str, Any], config: Mapping[str, 
     if not isinstance(made_for, dict) or not config:
         return  # what is wrong with them is said where they are loaded
     # CogVideoX 1.0 does not name its temporal patch.
-    of_base = {"patch_size_t": None, **{key: config[key] for key in _BASE_SETTINGS if key in config}}
+    of_base = {"patch_size_t": None, **{key: config[key] for key in BASE_SETTINGS if key in config}}
     found = {key: made_for.get(key) for key in of_base}
     _check_configuration(path, "transformer", found, of_base)
 

@@ -14,7 +14,7 @@ from diffusers.utils import apply_lora_scale
 from torch import Tensor, nn
 
 from magicmirror.errors import WeightsError
-from magicmirror.models.adapter import load_adapter, save_adapter
+from magicmirror.models.adapter import BASE_SETTINGS, load_adapter, save_adapter
 from magicmirror.models.block import BlockAdapter, MagicMirrorBlock
 from magicmirror.models.identity import IdentityConstants, StepIdentity, block_constants
 from magicmirror.models.onloading import onloaded
@@ -200,14 +200,18 @@ class MagicMirrorTransformer3DModel(CogVideoXTransformer3DModel):  # type: ignor
 
     def adapter_config(self) -> dict[str, Any]:
         """The settings that the adapter's tensors depend on; two models that share them can share an adapter."""
-        return {key: self.config[key] for key in (*_BASE_CONFIG_OF_ADAPTER, *_ADAPTER_CONFIG)}
+        return {key: self.config[key] for key in (*BASE_SETTINGS, *_ADAPTER_CONFIG)}
 
     def save_adapter(self, folder: str | os.PathLike[str]) -> None:
         """Write the transformer's adapter alone; see ``magicmirror.models.adapter``."""
         save_adapter(folder, {"transformer": self})
 
     def load_adapter(self, folder: str | os.PathLike[str]) -> None:
-        """Read the transformer's part of a saved adapter; see ``magicmirror.models.adapter``."""
+        """Read the transformer's part of a saved adapter.
+
+        Raises:
+            WeightsError: If it is missing, damaged or made for another model; nothing is changed then.
+        """
         load_adapter(folder, {"transformer": self})
 
     def null_identity(self, batch_size: int) -> tuple[Tensor, Tensor]:
@@ -386,13 +390,4 @@ _BLOCK_CONFIG = (
     "attention_bias",
     "norm_elementwise_affine",
     "norm_eps",
-)
-
-_BASE_CONFIG_OF_ADAPTER = (
-    "num_attention_heads",
-    "attention_head_dim",
-    "time_embed_dim",
-    "num_layers",
-    "attention_bias",
-    "patch_size_t",  # changes no shape, but what a token means
 )

@@ -26,12 +26,11 @@ from safetensors import SafetensorError
 from safetensors.torch import load_file
 
 from magicmirror.errors import ConfigError, WeightsError
-from magicmirror.media import complete_folder
+from magicmirror.media import complete_folder, make_folder
 from magicmirror.models.adapter import (
     ADAPTER_PARTS,
     CONFIG_FILE,
     WEIGHTS_FILE,
-    make_folder,
     read_description,
     tensor_sizes,
     verified_sha256,
@@ -157,7 +156,7 @@ def export_adapter(
         if target.suffix == ".safetensors":
             write_adapter(target, tensors, description)
         else:
-            make_folder(target.parent)
+            make_folder(target.parent, WeightsError, "Choose another folder.")
             with complete_folder(target, WeightsError) as partial:
                 write_adapter(partial, tensors, description)
                 write_card(partial, license_id, repository)

@@ -7,15 +7,20 @@ from contextlib import contextmanager
 from pathlib import Path
 from typing import Any
 
-from safetensors import SafetensorError, safe_open
+from safetensors import SafetensorError
 from torch import nn
 
 from magicmirror.errors import WeightsError
+from magicmirror.models.adapter import tensor_sizes
 from magicmirror.pipeline.hub import first_line
 
 TOKENIZER_FILES = ("spiece.model", "tokenizer.json")
 _AGAIN = "Copy or download it again."
 _NAMED = 3
+_RAISED = (
+    *(OSError, ValueError, LookupError, TypeError, RuntimeError, AttributeError, ImportError),
+    SafetensorError,
+)
 
 
 @contextmanager
@@ -27,9 +32,7 @@ def explained(part: Path) -> Iterator[None]:
     """
     try:
         yield
-    except (OSError, ValueError, LookupError, TypeError, RuntimeError, AttributeError, ImportError) as error:
-        raise WeightsError(f"{part} cannot be loaded: {first_line(error)}.", _AGAIN) from error
-    except (NotImplementedError, SafetensorError) as error:
+    except _RAISED as error:
         raise WeightsError(f"{part} cannot be loaded: {first_line(error)}.", _AGAIN) from error
 
 
@@ -58,9 +61,7 @@ def check_found(part: Path, missing: Sequence[str]) -> None:
         raise WeightsError(f"{part} is not complete: it lacks {named} ({len(missing)} in all).", _AGAIN)
 
 
-def check_networks(
-    folder: Path, components: Mapping[str, Any], given: Sequence[str], weights: Mapping[str, list[str]]
-) -> None:
+def check_networks(folder: Path, components: Mapping[str, Any], weights: Mapping[str, list[str]]) -> None:
     """Find networks of a saved pipeline that are not wholly from its files.
 
     Libraries tell of missing tensors only in their logs. A network that has one is either left without values there, or
@@ -68,33 +69,19 @@ def check_networks(
 
     Args:
         folder: Of the pipeline.
-        components: Name -> component, as loaded.
-        given: Components that did not come from the folder.
+        components: Name -> component, of those that came from the folder.
         weights: Component -> its files of weights, relative to the folder.
 
     Raises:
         WeightsError: Naming the first.
     """
     for name, network in components.items():
-        if not isinstance(network, nn.Module) or name in given:
+        if not isinstance(network, nn.Module):
             continue
         check_found(folder / name, [key for key, value in network.named_parameters() if value.is_meta])
         held = sum(value.numel() for value in network.parameters())
-        if (there := sum(_num_values(folder / file) for file in weights.get(name, ()))) < held:
+        files = [folder / file for file in weights.get(name, ()) if file.endswith(".safetensors")]
+        if (there := sum(count for file in files for count, _ in tensor_sizes(file).values())) < held:
             raise WeightsError(
                 f"{folder / name} is not complete: its files hold {there:,} values, the network has {held:,}.", _AGAIN
             )
-
-
-def _num_values(file: Path) -> int:
-    """Values of all tensors of a file, by its header."""
-    if file.suffix != ".safetensors":
-        return 0
-    count = 0
-    with safe_open(str(file), framework="pt") as tensors:
-        for name in tensors.keys():  # noqa: SIM118 - it is no mapping
-            size = 1
-            for side in tensors.get_slice(name).get_shape():
-                size *= side
-            count += size
-    return count

@@ -72,19 +72,18 @@ def load_identity_encoder(
 
 def _read(path: Path, cache: Path | None) -> dict[str, Tensor]:
     try:
-        of_its_own = cache is None or path.suffix == ".safetensors"
-        converted = None if of_its_own else Path(cache or "") / f"photomaker-v2-id-encoder-{_key(path)}.safetensors"
-    except OSError as error:
-        raise _unreadable(path, error) from error
-    if converted is not None and (kept := _kept(converted)) is not None:
-        return kept
-    try:
-        state = load_file(path) if path.suffix == ".safetensors" else _unpickle(path)
+        if path.suffix == ".safetensors":
+            return load_file(path)
+        if cache is None:
+            return _unpickle(path)
+        converted = cache / f"photomaker-v2-id-encoder-{_key(path)}.safetensors"
+        state = _kept(converted)
+        if state is None:
+            state = _unpickle(path)
+            _keep(state, converted)
+        return state
     except _UNREADABLE as error:
         raise _unreadable(path, error) from error
-    if converted is not None:
-        _keep(state, converted)
-    return state
 
 
 def _unreadable(path: Path, error: Exception) -> WeightsError:

@@ -5,6 +5,7 @@ from __future__ import annotations
 import os
 from collections.abc import Iterator, Mapping
 from contextlib import contextmanager
+from pathlib import Path
 from typing import Any, Self
 
 import diffusers
@@ -17,13 +18,14 @@ from torch import nn
 from magicmirror.errors import ConfigError, WeightsError
 from magicmirror.models.adapter import ADAPTER_PARTS, check_base, load_adapter, read_description, save_adapter
 from magicmirror.models.presets import ModelPreset, model_preset
-from magicmirror.pipeline.assembly import FACE_PARTS, STOCK_CLASS, STOCK_PARTS, assemble, check_components
+from magicmirror.pipeline.assembly import STOCK_CLASS, assemble, check_components
 from magicmirror.pipeline.completeness import check_networks, check_tokenizer, explained
 from magicmirror.pipeline.components import recorded_as
 from magicmirror.pipeline.hub import HubOptions
 from magicmirror.pipeline.sources import (
     PHOTOMAKER,
     adapter_path,
+    component_files,
     folder_hash,
     identity_encoder_path,
     origin,
@@ -120,21 +122,26 @@ class PersistentPipeline(DiffusionPipeline, CogVideoXLoraLoaderMixin):  # type: 
                 pipeline = cls(**assemble(folder, encoder, sizes, dtype, variant=variant, cache=cache, given=kwargs))
                 pipeline.provenance = {"base": origin(source, folder)}
             else:
-                folder = pipeline_folder(source, revision, variant, options)
-                given = [name for name in (*STOCK_PARTS, *FACE_PARTS) if name in kwargs]
-                if "tokenizer" not in given:
-                    check_tokenizer(folder / "tokenizer")
-                with explained(folder):
-                    pipeline = super().from_pretrained(folder, variant=variant, **kwargs)
-                    check_networks(folder, pipeline.components, given, weight_files(folder, variant))
-                pipeline.provenance = {"base": folder_hash(folder), "adapter": "part of base"}
-                for component in pipeline.components.values():
-                    if isinstance(component, nn.Module):
-                        _align(component)
+                pipeline = cls._from_saved(pipeline_folder(source, revision, variant, options), variant, kwargs)
         if weights is not None:
             pipeline.load_adapter(weights)
             pipeline.provenance["adapter"] = folder_hash(weights)
         return pipeline if place is None else pipeline.to(place)
+
+    @classmethod
+    def _from_saved(cls, folder: Path, variant: str | None, options: Mapping[str, Any]) -> Self:
+        """Load what ``save_pretrained`` wrote; of the options those that name components are taken as they are."""
+        if "tokenizer" not in options:
+            check_tokenizer(folder / "tokenizer")
+        with explained(folder):
+            pipeline: Self = super().from_pretrained(folder, variant=variant, **options)
+            loaded = {name: part for name, part in pipeline.components.items() if name not in options}
+            check_networks(folder, loaded, weight_files(component_files(folder), variant))
+        pipeline.provenance = {"base": folder_hash(folder), "adapter": "part of base"}
+        for component in pipeline.components.values():
+            if isinstance(component, nn.Module):
+                _align(component)
+        return pipeline
 
     def save_adapter(self, folder: str | os.PathLike[str], config: Mapping[str, Any] | None = None) -> None:
         """Save what the training stages train: the transformer's adapter, face perceiver and fusion.

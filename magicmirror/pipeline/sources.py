@@ -48,13 +48,13 @@ def split_source(source: str, revision: str | None = None) -> Path | tuple[str, 
     """
     try:
         path = Path(source).expanduser()
-        path.exists(), path.parent.exists()
+        there = path.exists() or path.parent.exists()
     except (OSError, RuntimeError) as error:
         reason = getattr(error, "strerror", None) or str(error).rstrip(".")
         raise WeightsError(f'"{source}" cannot be looked up: {reason}.', "Check the path or the name.") from error
     found = _HUB_ID.fullmatch(source)
     # "runs/adapter" where there is a folder "runs" is a path with a slip in it, not somebody's repository.
-    if path.exists() or found is None or source.startswith((".", "/", "~")) or path.parent.exists():
+    if there or found is None or source.startswith((".", "/", "~")):
         return path
     return found["repository"], found["revision"] or revision
 
@@ -193,9 +193,27 @@ def _needed(names: Sequence[str], variant: str | None) -> list[str]:
     """Of all files of a repository those that loading reads: configurations, tokenizer, weights of one variant."""
     inner = [name for name in names if name.count("/") == 1]
     chosen = [INDEX_FILE, *(name for name in inner if name.endswith(_TEXTS) and ".index." not in name)]
-    for folder in sorted({name.partition("/")[0] for name in inner}):
-        chosen += component_weights([name for name in inner if name.startswith(f"{folder}/")], variant)
+    for weights in weight_files(inner, variant).values():
+        chosen += weights
     return chosen
+
+
+def weight_files(names: Sequence[str], variant: str | None) -> dict[str, list[str]]:
+    """Component of a pipeline -> its files of weights, as ``component_weights`` chooses them.
+
+    Args:
+        names: ``component/file`` of all files, as ``component_files`` gives them.
+        variant: Of the weights.
+    """
+    folders = sorted({name.partition("/")[0] for name in names})
+    return {
+        each: component_weights([name for name in names if name.startswith(f"{each}/")], variant) for each in folders
+    }
+
+
+def component_files(folder: Path) -> list[str]:
+    """Files of the components of a pipeline, as ``component/file``."""
+    return [path.relative_to(folder).as_posix() for path in sorted(folder.glob("*/*"))]
 
 
 def component_weights(names: Sequence[str], variant: str | None) -> list[str]:
@@ -210,23 +228,13 @@ def component_weights(names: Sequence[str], variant: str | None) -> list[str]:
     return chosen or [name for name in weights if _PLAIN_WEIGHTS.fullmatch(PurePosixPath(name).name)]
 
 
-def weight_files(folder: Path, variant: str | None) -> dict[str, list[str]]:
-    """Component of a pipeline's folder -> its files of weights, relative to the folder."""
-    found: dict[str, list[str]] = {}
-    for part in (path for path in sorted(folder.iterdir()) if path.is_dir()):
-        names = [f"{part.name}/{path.name}" for path in sorted(part.iterdir())]
-        found[part.name] = component_weights(names, variant)
-    return found
-
-
 def _check_weights(folder: Path, variant: str | None) -> None:
     """Find missing and cut-off files before anything large is read; only the headers are looked at.
 
     Raises:
         WeightsError: Naming the file.
     """
-    needed = _needed([path.relative_to(folder).as_posix() for path in sorted(folder.glob("*/*"))], variant)
-    for name in needed:
+    for name in _needed(component_files(folder), variant):
         path = folder / name
         try:
             if name.endswith(".safetensors"):

@@ -3,6 +3,8 @@
 from __future__ import annotations
 
 import re
+from collections.abc import Iterator
+from contextlib import contextmanager
 
 from magicmirror.errors import MagicMirrorError
 
@@ -37,3 +39,19 @@ def is_out_of_memory(error: BaseException) -> bool:
 def without_paths(text: str) -> str:
     """Shorten every absolute path to its last part."""
     return _BARE.sub(r"\1", _QUOTED.sub(r"\1\2\1", text))
+
+
+@contextmanager
+def naming(subject: object, kind: type[MagicMirrorError] = MagicMirrorError) -> Iterator[None]:
+    """Put what a message is about before one that does not name it.
+
+    Args:
+        subject: As a file's path.
+        kind: Of the errors that are about it.
+    """
+    try:
+        yield
+    except kind as error:
+        if str(subject) in error.message:
+            raise
+        raise type(error)(f"{subject}: {error.message}", error.remedy) from error

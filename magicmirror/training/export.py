@@ -14,6 +14,7 @@ from magicmirror.errors import WeightsError
 from magicmirror.media import complete_folder
 from magicmirror.pipeline.adapter_package import RECIPE_FILE, write_card
 from magicmirror.pipeline.pipeline import MagicMirrorPipeline
+from magicmirror.pipeline.quantisation import weight_bytes
 from magicmirror.training.checkpoint import num_bytes
 from magicmirror.training.parts import BatchSource
 from magicmirror.training.recipes import Recipe
@@ -61,7 +62,7 @@ def export(
     parts = [part for part in networks.components.values() if isinstance(part, nn.Module)]
     for part in parts:
         nn.Module.to(part, torch.float16)  # diffusers' own warns of parts that it need not keep
-    with complete_folder(folder, WeightsError, _size_bytes(*parts), replace=True) as partial:
+    with complete_folder(folder, WeightsError, sum(map(weight_bytes, parts)), replace=True) as partial:
         networks.save_pretrained(partial)
         for path in partial.rglob("*.json"):
             _forget_origin(path)
@@ -71,7 +72,7 @@ def export(
 
 def _export_adapter(pipeline: MagicMirrorPipeline, folder: Path, recipe: Recipe) -> Path:
     needed_bytes = num_bytes(pipeline.transformer.adapter_state_dict().values())
-    needed_bytes += _size_bytes(pipeline.face_perceiver, pipeline.identity_fusion)
+    needed_bytes += weight_bytes(pipeline.face_perceiver) + weight_bytes(pipeline.identity_fusion)
     with complete_folder(folder, WeightsError, needed_bytes, replace=True) as partial:
         try:
             pipeline.save_adapter(partial, {"recipe": asdict(recipe.config)})
@@ -85,16 +86,12 @@ def _export_adapter(pipeline: MagicMirrorPipeline, folder: Path, recipe: Recipe)
 def _export_vae(vae: AutoencoderKLCogVideoX, batches: BatchSource, folder: Path, recipe: Recipe) -> Path:
     if recipe.config.train_encoder and recipe.config.anchor_weight == 0:
         vae.register_to_config(scaling_factor=round(1 / latent_deviation(vae, batches), 6))
-    with complete_folder(folder, WeightsError, _size_bytes(vae), replace=True) as partial:
+    with complete_folder(folder, WeightsError, weight_bytes(vae), replace=True) as partial:
         vae.eval().save_pretrained(partial)
         for path in partial.rglob("*.json"):
             _forget_origin(path)
         _write_recipe(partial, recipe)
     return folder
-
-
-def _size_bytes(*networks: nn.Module) -> int:
-    return sum(num_bytes(network.state_dict().values()) for network in networks)
 
 
 @torch.no_grad()

@@ -5,8 +5,8 @@ from __future__ import annotations
 import asyncio
 import logging
 import secrets
-from collections.abc import AsyncIterator, Callable, Iterator
-from contextlib import contextmanager
+from collections.abc import AsyncIterator, Callable
+from contextlib import nullcontext
 from dataclasses import asdict
 from pathlib import Path
 from typing import Any
@@ -28,7 +28,7 @@ from magicmirror.serving.orders import (
     retake_order,
     takes_order,
 )
-from magicmirror.serving.reasons import public_reason
+from magicmirror.serving.reasons import naming, public_reason
 from magicmirror.serving.requests import Fields, build_request, whole_number
 from magicmirror.types import FaceBox, FaceReference, GenerationRequest
 from magicmirror.ui import words
@@ -91,7 +91,7 @@ class ApiCalls:
         indices = [None] * len(paths) if faces is None else faces
         chosen = []
         for number, (path, index) in enumerate(zip(paths, indices, strict=True), start=1):
-            with _naming_photo(number if len(paths) > 1 else None):
+            with naming(words.PHOTO_NUMBER.format(number=number)) if len(paths) > 1 else nullcontext():
                 chosen.append(choose_face(self._engine.analyze(path), index))
         return self._engine.submit(make_order(build_request(fields, chosen, profile)), session)
 
@@ -235,18 +235,6 @@ def update(status: JobStatus, result: JobResult | None) -> Update:
     answer["ranking"] = list(result.ranking)
     files = [str(take.video_path) for take in result.takes]
     return answer, str(result.video_path), result.settings, files
-
-
-@contextmanager
-def _naming_photo(number: int | None) -> Iterator[None]:
-    """Say in front of a refusal which of several photos it is about; of a single one nothing."""
-    try:
-        yield
-    except MagicMirrorError as error:
-        if number is None:
-            raise
-        name = words.PHOTO_NUMBER.format(number=number)
-        raise type(error)(f"{name}: {error.message}", error.remedy) from error
 
 
 def _placeholder() -> FaceReference:

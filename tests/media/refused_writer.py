@@ -56,7 +56,8 @@ def main():
         sys.stdout.write(json.dumps(report) + "\n")
 
 
-def fill_disk(path):
+def fill_disk(path, room=0):
+    """Write until the disk is full, then give ``room`` bytes back."""
     with path.open("wb", buffering=0) as file:
         for size in (4096, 1):
             try:
@@ -64,6 +65,7 @@ def fill_disk(path):
                     file.write(b"x" * size)
             except OSError:
                 pass
+        file.truncate(file.tell() - room)
 
 
 if __name__ == "__main__":

@@ -13,19 +13,8 @@ from pathlib import Path
 
 from magicmirror.errors import WeightsError
 from magicmirror.training.checkpoint import checkpoints, load_checkpoint, save_checkpoint
+from tests.media.refused_writer import fill_disk
 from tests.training.checkpoint_writer import CONFIG, make_parts
-
-
-def fill_disk(file, room):
-    """Write until the disk is full, then give ``room`` bytes back."""
-    with file.open("wb", buffering=0) as filler:
-        for size in (4096, 1):
-            try:
-                while True:
-                    filler.write(b"x" * size)
-            except OSError:
-                pass
-        filler.truncate(filler.tell() - room)
 
 
 def main():
