@@ -39,6 +39,13 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
     parser.add_argument("--size", type=_size, default=(128, 128), metavar="N|HxW", help="of a frame (default: 128)")
     parser.add_argument("--frames", type=int, default=17, metavar="N", help="frames a clip, 4 n + 1 (default: 17)")
     parser.add_argument(
+        "--fps",
+        type=int,
+        default=8,
+        metavar="N",
+        help="frames a second of a clip: 8, for CogVideoX 1.5 16 (default: 8)",
+    )
+    parser.add_argument(
         "--framing", choices=("head", "whole"), default="head", help="of pairs and videos (default: head)"
     )
     parser.add_argument(
@@ -170,7 +177,12 @@ def _import_videos(folder: Path, out: Path, origin: Origin, args: argparse.Names
     rules = ClipRules()
     config = _config(args)
     # One frame longer than the stretch, so that rounding to frames of the video leaves enough.
-    rules = replace(rules, min_s=config.num_frames / config.fps, max_s=max(rules.max_s, 2 * config.duration_s))
+    rules = replace(
+        rules,
+        min_s=config.num_frames / config.fps,
+        max_s=max(rules.max_s, 2 * config.duration_s),
+        min_fps=float(config.fps),
+    )
     if config.framing == "head":
         wanted = EYE_DISTANCE * config.size_px / _LARGEST_ENLARGEMENT
         rules = replace(rules, min_eye_distance_px=max(rules.min_eye_distance_px, wanted))
@@ -192,6 +204,7 @@ def _config(args: argparse.Namespace) -> PrecomputeConfig:
         views_per_portrait=args.views,
         seed=args.seed,
         num_frames=args.frames,
+        fps=args.fps,
         size_px=height,
         width_px=0 if width == height else width,
         framing=args.framing,
@@ -214,5 +227,5 @@ def _remedy(name: str) -> str:
     return {
         "portrait": "Add photos with one face each.",
         "pair": "Add people with photos that show one face each.",
-        "clip": "Add captions, and videos that show one moving face for at least --frames / 8 seconds.",
+        "clip": "Add captions, and videos that show one moving face for at least --frames / --fps seconds.",
     }[name]

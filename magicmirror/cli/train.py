@@ -16,7 +16,8 @@ if TYPE_CHECKING:
 
 _NAMES = (
     "vae, decoder, anchored_vae, tower, captions, joint, likeness, predicted_decoder, base, stage1_images, "
-    "stage2_videos, cogvideox_5b_stage1 or cogvideox_5b_stage2 (magicmirror/training/recipes.py)"
+    "stage2_videos, cogvideox_5b_stage1, cogvideox_5b_stage2, cogvideox_1_5_5b_stage1 or cogvideox_1_5_5b_stage2 "
+    "(magicmirror/training/recipes.py)"
 )
 _SETTINGS = (
     "seed",
@@ -43,13 +44,13 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
     )
     parser.add_argument("--output", type=Path, required=True, metavar="DIR", help="gets checkpoints and networks")
     start = parser.add_argument_group("what to start from (magicmirror/training/start.py says which recipe takes what)")
-    start.add_argument("--start", metavar="DIR", help="saved pipeline; for CogVideoX-5B the stock folder or hub id")
+    start.add_argument("--start", metavar="DIR", help="saved pipeline; for CogVideoX the stock folder or hub id")
     start.add_argument(
         "--vae", type=Path, metavar="DIR", help="trained VAE, for new networks, to go on from or to change to"
     )
     start.add_argument("--tokenizer", type=Path, metavar="DIR", help="tokenizer for new networks, or to change to")
     start.add_argument("--identity-encoder", metavar="PATH", help="PhotoMaker-V2's file, its folder or hub id")
-    start.add_argument("--adapter", metavar="DIR", help="adapter of stage 1, for stage 2 of CogVideoX-5B")
+    start.add_argument("--adapter", metavar="DIR", help="adapter of stage 1, for stage 2 of CogVideoX")
     start.add_argument("--portraits", type=Path, metavar="DIR", help="pictures of the manifest, where --data is one")
     start.add_argument("--allow-incomplete", action="store_true", help="train on the shards that are there already")
     settings = parser.add_argument_group("settings in place of the recipe's")

@@ -20,6 +20,7 @@ import torch
 from torch import Tensor
 from torch.utils.data import Dataset
 
+from magicmirror.data.face_area import latent_face_areas, template_area
 from magicmirror.data.motion import MotionCue
 from magicmirror.data.pose_targets import NUM_POSE_VALUES, latent_poses
 from magicmirror.data.shard_files import (
@@ -136,7 +137,8 @@ class LatentDataset(Dataset[dict[str, Any]]):
         Returns:
             ``latents`` (F, C, H, W) float32, ``caption``, ``crop`` (S, S, 3) uint8, ``embedding`` (E,) float32,
             ``target_embedding`` (E,) of the portrait itself, ``pose`` (F, P) of ``latent_poses``, not-a-number where
-            the motion is unknown, ``style``, an index into ``STYLES`` or -1 where it is unknown, and ``person_id``.
+            the motion is unknown, ``face_area`` (F, H, W) of zeros and ones, ``style``, an index into ``STYLES`` or -1
+            where it is unknown, and ``person_id``.
         """
         row = self.rows[index]
         file = self._file(row.shard)
@@ -145,6 +147,7 @@ class LatentDataset(Dataset[dict[str, Any]]):
         return {
             "latents": latents,
             "pose": _pose(row.motions, len(latents)),
+            "face_area": _face_area(row, latents),
             "style": torch.tensor(-1 if row.style is None else _STYLE_NUMBERS[row.style]),
             "caption": row.caption,
             "crop": file.get_slice("crops")[row.portrait, view],
@@ -161,6 +164,8 @@ class LatentDataset(Dataset[dict[str, Any]]):
             raise ConfigError(
                 f"The shard {shard_name(path)} has {len(portraits)} rows, but {len(lines)} captions.", AGAIN
             )
+        if not all(_eyes_fit(line, shape) for line in lines):
+            raise ConfigError(f"The captions of the shard {shard_name(path)} tell of other frames than it has.", AGAIN)
         if self.paths:
             refuse_other_shape(path, shape, self.shaped_by, self.shape)
         if not self.paths or self.shape.latents is None:
@@ -241,7 +246,8 @@ class BatchOrder:
 
         Returns:
             ``latents`` (B, F, C, H, W) float32, ``captions``, ``crops`` (B, S, S, 3) uint8, ``embeddings`` (B, E),
-            ``target_embeddings`` (B, E), ``poses`` (B, F, P), ``styles`` (B,), ``person_ids``.
+            ``target_embeddings`` (B, E), ``poses`` (B, F, P), ``face_areas`` (B, F, H, W), ``styles`` (B,),
+            ``person_ids``.
         """
         rng = np.random.default_rng([self.seed, 1, step])
         rows = self.rows_at(step)
@@ -260,7 +266,7 @@ def collate(samples: Sequence[Mapping[str, Any]]) -> dict[str, Any]:
     """Stack samples to a batch; see ``BatchOrder.batch_at``."""
     tensors: dict[str, Tensor] = {
         f"{name}s" if name != "latents" else name: torch.stack([sample[name] for sample in samples])
-        for name in ("latents", "crop", "embedding", "target_embedding", "pose", "style")
+        for name in ("latents", "crop", "embedding", "target_embedding", "pose", "face_area", "style")
     }
     texts = {f"{name}s": [sample[name] for sample in samples] for name in ("caption", "person_id")}
     return {**tensors, **texts}
@@ -285,6 +291,22 @@ def _pose(motions: tuple[MotionCue, ...] | None, num_latent_frames: int) -> Tens
     if motions is None:
         return torch.full((num_latent_frames, NUM_POSE_VALUES), torch.nan)
     return torch.from_numpy(latent_poses(motions, num_latent_frames))
+
+
+def _eyes_fit(line: ShardLine, shape: SampleShape) -> bool:
+    """Whether a line that tells of eyes tells of as many frames for each latent frame but the first."""
+    if line.eyes is None or shape.latents is None:
+        return True
+    later, latent_later = len(line.eyes) - 1, shape.latents[0] - 1
+    return later == 0 if latent_later == 0 else later > 0 and later % latent_later == 0
+
+
+def _face_area(row: LatentRow, latents: Tensor) -> Tensor:
+    """Face area (F, H, W) of a row's latents (F, C, H, W)."""
+    frames, _, height, width = latents.shape
+    if row.eyes is None:
+        return template_area(frames, height, width)
+    return latent_face_areas(row.eyes, frames, height, width)
 
 
 def _copies(strata: Sequence[str], balance: float) -> npt.NDArray[np.int64]:

@@ -85,7 +85,9 @@ def cut_window(image: UInt8Array, box: Box, height: int, width: int) -> UInt8Arr
     return np.asarray(cv2.resize(inside, (width, height), interpolation=method), dtype=np.uint8)
 
 
-def bordered_photo(image: UInt8Array, box: Box, height: int, width: int, framing: Framing) -> UInt8Array:
+def bordered_photo(
+    image: UInt8Array, box: Box, height: int, width: int, framing: Framing
+) -> tuple[UInt8Array, Box, float]:
     """Show a picture at full height between two black borders (paper, A.1, set B).
 
     Args:
@@ -96,14 +98,15 @@ def bordered_photo(image: UInt8Array, box: Box, height: int, width: int, framing
         framing: See ``frame_window``.
 
     Returns:
-        (height, width, 3) uint8 RGB.
+        (height, width, 3) uint8 RGB, the window of the picture that the photo shows, and where in the frame the photo
+        begins, in heights of the frame.
     """
     photo_width = round(width * PHOTO_SHARE)
     window = frame_window(box, (image.shape[0], image.shape[1]), (height, photo_width), framing)
     frame = np.zeros((height, width, 3), dtype=np.uint8)
     start = (width - photo_width) // 2
     frame[:, start : start + photo_width] = cut_window(image, window, height, photo_width)
-    return frame
+    return frame, window, start / height
 
 
 def _inside(start: float, length: float, limit: int) -> float:

@@ -13,7 +13,8 @@ One shard is two files; "portrait" stands for the person of any record:
     the others are reference views.
 ``shard-00012.jsonl``
     One line a row, stills before clips: kind, portrait (path), person_id, stratum, caption; motions, style and pattern
-    of animations, paper_set of pairs, start_frame and motion score of real clips.
+    of animations, paper_set of pairs, start_frame and motion score of real clips; eyes of both (``face_area``), in
+    every pixel frame.
 """
 
 from __future__ import annotations

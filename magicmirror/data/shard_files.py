@@ -8,16 +8,18 @@ from __future__ import annotations
 import json
 from collections.abc import Iterator
 from contextlib import contextmanager
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
 
+import numpy as np
 from safetensors import SafetensorError, safe_open
 
 from magicmirror.data.motion import MotionCue
 from magicmirror.data.shard_items import Kind
 from magicmirror.data.style import STYLES
 from magicmirror.errors import ConfigError
+from magicmirror.types import Float32Array
 
 PLAN_FILE = "plan.json"
 AGAIN = "Delete the shard. Compute it again."
@@ -35,6 +37,7 @@ class ShardLine:
         stratum: Part of the collection.
         motions: What moves; ``None`` where that is not known.
         style: Its look, one of ``STYLES``; ``None`` where that is not known.
+        eyes: (pixel frames, 4) where the eyes are, see ``face_area``; ``None`` where the head template says it.
     """
 
     kind: str
@@ -43,6 +46,7 @@ class ShardLine:
     stratum: str
     motions: tuple[MotionCue, ...] | None
     style: str | None
+    eyes: Float32Array | None = field(compare=False)
 
 
 @dataclass(frozen=True)
@@ -174,7 +178,15 @@ def _parse_line(text: str) -> ShardLine:
     if not all(isinstance(value, str) for value in told.values()) or not (style is None or style in STYLES):
         raise ValueError("no line of a shard")
     motions = tuple(MotionCue(**cue) for cue in line["motions"]) if "motions" in line else None
-    return ShardLine(**told, motions=motions, style=style)
+    eyes = _parse_eyes(line["eyes"]) if "eyes" in line else None
+    return ShardLine(**told, motions=motions, style=style, eyes=eyes)
+
+
+def _parse_eyes(values: Any) -> Float32Array:
+    eyes = np.array(values, dtype=np.float32)
+    if eyes.ndim != 2 or eyes.shape[1] != 4 or not np.isfinite(eyes).all() or (eyes[:, :2] == eyes[:, 2:]).all(1).any():
+        raise ValueError("no pairs of eyes")
+    return eyes
 
 
 def refuse_other_shape(path: Path, shape: SampleShape, other_path: Path, other: SampleShape) -> None:

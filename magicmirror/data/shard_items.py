@@ -24,6 +24,7 @@ import numpy as np
 
 from magicmirror.data.animation import reference_view, render_clip
 from magicmirror.data.captions import sample_clip_spec, sample_image_spec, sample_person_word
+from magicmirror.data.face_area import eyes_between, eyes_in_window
 from magicmirror.data.framing import FRAMINGS, Framing, bordered_photo, cut_window, frame_window, head_window
 from magicmirror.data.motion import ClipSpec
 from magicmirror.data.records import FrameFace, IdentityPairRecord, PortraitRecord, RealClipRecord, Record
@@ -194,10 +195,11 @@ class ItemSampler:
         picture = load_image(self.root / record.path)
         box = head_window(record.landmark_array)
         if record.paper_set == "B":
-            frame = bordered_photo(picture, box, *config.frame_size, config.framing)
+            frame, window, left = bordered_photo(picture, box, *config.frame_size, config.framing)
         else:
             window = frame_window(box, (picture.shape[0], picture.shape[1]), config.frame_size, config.framing)
-            frame = cut_window(picture, window, *config.frame_size)
+            frame, left = cut_window(picture, window, *config.frame_size), 0.0
+        eyes = [eyes_in_window(record.landmark_array, window, left)]
         others = [(load_image(self.root / each.path), each.landmark_array) for each in record.references]
         others = others[: config.views_per_portrait]
         own = (picture, record.landmark_array)
@@ -205,7 +207,7 @@ class ItemSampler:
         sources = others or [own]
         while len(crops) < 1 + config.views_per_portrait:
             crops.append(reference_view(*sources[len(crops) % len(sources)], rng, side))
-        line = _line("image", record, {"caption": record.caption, "paper_set": record.paper_set})
+        line = _line("image", record, {"caption": record.caption, "paper_set": record.paper_set, "eyes": eyes})
         return ShardItem(iter([Take("image", frame[None], line)]), np.stack(crops))
 
     def _clip(self, record: RealClipRecord) -> ShardItem:
@@ -226,7 +228,10 @@ class ItemSampler:
                 heads[number] = align_head(frame, by_frame[number], "dlib5", config.crop_side_px)
         crops = [heads[face.frame] for face in faces]
         clip = np.stack([frames[number] for number in wanted])
-        line = _line("clip", record, {"caption": record.caption, "start_frame": start, "motion": record.motion})
+        assert window is not None  # the first frame gave one
+        known = [(face.frame, eyes_in_window(face.landmark_array, window)) for face in record.faces]
+        told = {"start_frame": start, "motion": record.motion, "eyes": eyes_between(known, wanted)}
+        line = _line("clip", record, {"caption": record.caption, **told})
         return ShardItem(iter([Take("clip", clip, line)]), np.stack(crops))
 
     def _stretch(self, record: RealClipRecord) -> tuple[list[int], int]:

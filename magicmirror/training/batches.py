@@ -77,6 +77,12 @@ def identity_batches(
         if config.with_identity:
             check_crops(rows, pipeline)
             check_embeddings(rows, pipeline)
+            if unplaced := sum(row.eyes is None and row.motions is None for row in rows.rows):
+                logger.warning(
+                    "of %d of %d %ss it is not known where the face is: it is taken to be in the middle, as large as a "
+                    "head's window shows it (prepared by an earlier version; prepare them again)",
+                    unplaced, len(rows), kind,
+                )  # fmt: skip
         if dropped := rows.keep_captions(lambda caption: takes_caption(pipeline.tokenizer, caption, length)):
             logger.warning("%d of %d captions are too long or name nobody: left out", dropped, dropped + len(rows))
         orders[kind] = BatchOrder(rows, size, config.seed, config.strata_balance, config.falling_copies)

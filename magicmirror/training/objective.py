@@ -10,6 +10,7 @@ from diffusers import CogVideoXDDIMScheduler
 from torch import Tensor, nn
 from transformers import CLIPVisionModel, T5EncoderModel
 
+from magicmirror.data.face_area import template_area
 from magicmirror.models.fusion import IdentityFusion
 from magicmirror.models.perceiver import FacePerceiver, IdentityPerceiver
 from magicmirror.models.transformer import MagicMirrorTransformer3DModel
@@ -20,23 +21,11 @@ from magicmirror.training.critic import LatentCritic, PictureCritic, critic_loss
 from magicmirror.training.draws import Draws, Dropout, draw_step
 from magicmirror.training.identity_loss import IdentityLoss
 from magicmirror.training.motion_term import STYLE_WEIGHT, MotionTerm
-from magicmirror.training.parts import WHOLE, Batch, Part, take
+from magicmirror.training.parts import WHOLE, Batch, Part, fill_patches, take
 from magicmirror.training.perceptual_loss import PerceptualLoss
 from magicmirror.training.tower import clip_pixels
 
 Rotary = Callable[[int, int, int], tuple[Tensor, Tensor] | None]
-
-
-def face_area(height: int, width: int, device: torch.device) -> Tensor:
-    """Face area of a canonically framed head: an ellipse from brow to chin, (H, W) float of zeros and ones.
-
-    The head template puts the eyes at 0.45 of the height, 0.27 of the width apart; the face then spans about
-    0.62 of the width and reaches from 0.25 to 0.85 of the height. The margin covers the motion within a clip.
-    """
-    y = (torch.arange(height, device=device) + 0.5) / height
-    x = (torch.arange(width, device=device) + 0.5) / width
-    inside = ((x[None] - 0.5) / 0.34) ** 2 + ((y[:, None] - 0.54) / 0.36) ** 2 <= 1.0
-    return inside.float()
 
 
 class IdentityVideoObjective(nn.Module):
@@ -120,8 +109,8 @@ class IdentityVideoObjective(nn.Module):
             batch: ``latents`` (B, F, C, H, W) scaled; ``input_ids`` (B, T); ``positions``, B indices of the
                 person word's last token; ``crops`` (B, S, S, 3) uint8 RGB and ``embeddings`` (B, E) of the references;
                 ``target_embeddings`` (B, E) where the identity term is on; ``face_areas`` (B, F, H, W) in [0, 1] where
-                the data knows them, in place of ``face_area``; ``poses`` (B, F, P) where the motion or the change term
-                is on, and ``styles`` (B,) where the motion term is.
+                the data knows them, in place of the head template's; ``poses`` (B, F, P) where the motion or the change
+                term is on, and ``styles`` (B,) where the motion term is.
             generator: Source of all randomness of the step.
             part: Which of the step's samples these are.
 
@@ -130,6 +119,7 @@ class IdentityVideoObjective(nn.Module):
             ``told`` (``critic_losses``), ``motion``, ``style``, ``change``, ``latents_fooled`` and ``latents_told``
             where these terms are on. Their means over equal parts are those of the whole step.
         """
+        batch = fill_patches(batch, self.transformer.config.patch_size_t or 1)
         latents = batch["latents"]
         draws = draw_step(latents, self.scheduler.config.num_train_timesteps, self.config, generator, part)
         noisy = self.scheduler.add_noise(latents, draws.noise, draws.timesteps)
@@ -287,7 +277,6 @@ def _mean_in(squared: Tensor, areas: Tensor | None) -> Tensor:
     """Mean of (B, F, C, H, W) over the face area of each sample, (B,)."""
     frames, channels, height, width = squared.shape[1:]
     if areas is None:
-        area = face_area(height, width, squared.device)
-        return (squared * area).sum((1, 2, 3, 4)) / (area.sum() * frames * channels)
-    weights = areas.to(squared.dtype)
+        areas = template_area(frames, height, width).expand(len(squared), -1, -1, -1)
+    weights = areas.to(squared)
     return (squared * weights[:, :, None]).sum((1, 2, 3, 4)) / (weights.sum((1, 2, 3)).clamp(min=1.0) * channels)

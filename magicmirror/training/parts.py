@@ -64,6 +64,27 @@ def row_count(batch: Batch) -> int:
     return next((value.size(0) for value in batch.values() if torch.is_tensor(value) and value.ndim > 0), 1)
 
 
+def fill_patches(batch: Batch, patch_frames: int) -> Batch:
+    """Put copies of the first latent frame before the others, until patches of several frames are full.
+
+    So do CogVideoX 1.5 and its pipeline, whose surplus frames are those before the video: a still fills its patch with
+    two equal frames.
+
+    Args:
+        batch: ``latents`` (B, F, C, H, W), and what else has its F: ``face_areas``, ``poses``.
+        patch_frames: Latent frames that a patch spans.
+    """
+    missing = -batch["latents"].size(1) % patch_frames
+    if missing == 0:
+        return batch
+    per_frame = {name: batch[name] for name in ("latents", "face_areas", "poses") if name in batch}
+    filled = {
+        name: torch.cat([value[:, :1].expand(-1, missing, *value.shape[2:]), value], dim=1)
+        for name, value in per_frame.items()
+    }
+    return {**batch, **filled}
+
+
 def fewest_parts(rows: int, largest: int) -> int:
     """The smallest number of equal parts of ``rows`` that have at most ``largest`` rows; 1 where that is 0."""
     if largest == 0:

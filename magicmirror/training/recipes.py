@@ -5,6 +5,7 @@
     vae ──> prepare ──> tower ──> captions ──> joint ──> likeness ──> predicted_decoder     how the preview is made
                                       └──────> base ──> stage1_images ──> stage2_videos     the paper's order in small
     CogVideoX-5B ────────────────────────────> cogvideox_5b_stage1 ──> cogvideox_5b_stage2  the paper
+    CogVideoX-1.5-5B ────────────────────────> cogvideox_1_5_5b_stage1 ──> cogvideox_1_5_5b_stage2   the same
 
 Numbers marked (paper) are those of section 4.1; every other one is our decision (**D** in ``docs/paper_map.md``).
 """
@@ -351,6 +352,22 @@ def cogvideox_5b_stage2() -> Recipe:
     return Recipe(config, _ADAPTER, "stage 2 of the paper: the same on videos", start="cogvideox_stage1")
 
 
+def cogvideox_1_5_5b_stage1() -> Recipe:
+    """``cogvideox_5b_stage1`` around CogVideoX-1.5-5B, which the paper does not train: its numbers are taken over."""
+    return _around(cogvideox_5b_stage1(), "cogvideox_1_5_5b_stage1", "cogvideox-1.5-5b")
+
+
+def cogvideox_1_5_5b_stage2() -> Recipe:
+    """``cogvideox_5b_stage2`` around CogVideoX-1.5-5B; see ``cogvideox_1_5_5b_stage1``."""
+    return _around(cogvideox_5b_stage2(), "cogvideox_1_5_5b_stage2", "cogvideox-1.5-5b")
+
+
+def _around(recipe: Recipe, name: str, preset: str) -> Recipe:
+    """The same recipe around another backbone."""
+    purpose = recipe.purpose.replace("CogVideoX-5B", "CogVideoX-1.5-5B")
+    return replace(recipe, config=replace(recipe.config, name=name, preset=preset), purpose=purpose)
+
+
 _ALL: tuple[Callable[[], Recipe], ...] = (
     vae,
     decoder,
@@ -365,6 +382,8 @@ _ALL: tuple[Callable[[], Recipe], ...] = (
     stage2_videos,
     cogvideox_5b_stage1,
     cogvideox_5b_stage2,
+    cogvideox_1_5_5b_stage1,
+    cogvideox_1_5_5b_stage2,
 )
 RECIPES: dict[str, Callable[[], Recipe]] = {make.__name__: make for make in _ALL}
 

@@ -35,11 +35,11 @@ def check_latents(data: LatentDataset, pipeline: MagicMirrorPipeline) -> None:
             f"Prepare them again with --size {places[0] * cell_px}x{places[1] * cell_px}.",
         )
     patch, patch_frames = config.patch_size, config.patch_size_t or 1
-    if height % patch or width % patch or frames % patch_frames:
+    if height % patch or width % patch:  # missing frames are filled, see ``parts.fill_patches``
         raise ConfigError(
             f"The latents of the shard {name} have {frames} x {height} x {width} cells, which patches of "
             f"{patch_frames} x {patch} x {patch} do not fill.",
-            "Prepare them again with another --size or --frames.",
+            f"Prepare them again with a --size of whole {patch * cell_px} px.",
         )
 
 

@@ -12,7 +12,7 @@ stage1_images     a saved pipeline: of ``base``, or of ``tower`` at least     ``
 likeness          a saved pipeline: of ``joint``                              ``start``
 predicted_decoder a saved pipeline: of ``likeness``                           ``start``
 stage2_videos     a saved pipeline whose adapter stage 1 has trained          ``start``
-cogvideox_5b_...  a stock CogVideoX and PhotoMaker-V2's encoder; for stage 2  ``start``, ``identity_encoder``;
+cogvideox_...     a stock CogVideoX and PhotoMaker-V2's encoder; for stage 2  ``start``, ``identity_encoder``;
                   also the adapter of stage 1                                 for stage 2 ``adapter``
 ================  ==========================================================  ============================
 """
@@ -47,7 +47,7 @@ class StartPaths:
     """Where a run's first weights are; see the table above.
 
     Args:
-        start: Saved pipeline, or for the recipes of CogVideoX-5B a stock pipeline's folder or hub id.
+        start: Saved pipeline, or for the recipes of CogVideoX a stock pipeline's folder or hub id.
         vae: Trained VAE in diffusers layout; for a denoiser that of new networks, or in place of the one in ``start``.
         tokenizer: Of new networks, or in place of the one in ``start``.
         identity_encoder: PhotoMaker-V2's file, its folder or hub id.
@@ -97,8 +97,8 @@ def check_start(recipe: Recipe, paths: StartPaths) -> None:
 _REMEDIES: dict[Start, str] = {
     "pipeline": "Name the folder of a saved pipeline: the one of an earlier recipe.",
     "stage1": "Name the pipeline of stage1_images.",
-    "cogvideox": "Name a stock CogVideoX-5B and PhotoMaker-V2's encoder.",
-    "cogvideox_stage1": "Name the same stock CogVideoX-5B and PhotoMaker-V2's encoder, and the adapter of stage 1.",
+    "cogvideox": "Name a stock CogVideoX and PhotoMaker-V2's encoder.",
+    "cogvideox_stage1": "Name the same stock CogVideoX and PhotoMaker-V2's encoder, and the adapter of stage 1.",
 }
 
 

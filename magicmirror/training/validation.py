@@ -55,7 +55,7 @@ class PipelineValidation:
 
     Args:
         pipeline: Whose networks are being trained.
-        batches: The cases are the people and captions of its first batch.
+        batches: The cases are the people and captions of its first batch, in the size of its latents.
         config: Of the run.
         folder: Gets a folder for each step.
         autocast: Context in which networks of several precisions work together.
@@ -72,7 +72,9 @@ class PipelineValidation:
         self.pipeline = pipeline
         self.folder = folder
         self.profile = find_profile(config.preset)
-        self.cases = _cases(batches(0), config.with_identity)
+        first = batches(0)
+        self.cases = _cases(first, config.with_identity)
+        self.height, self.width = (cells * pipeline.vae_scale_factor_spatial for cells in first["latents"].shape[-2:])
         self.num_frames = None if "clip" in wanted_kinds(config) else 1
         dtypes = {part.dtype for part in _networks(pipeline) if hasattr(part, "dtype")}
         self._autocast = autocast if len(dtypes) > 1 or torch.bfloat16 in dtypes else nullcontext
@@ -93,6 +95,8 @@ class PipelineValidation:
         output: Any = self.pipeline(
             case.caption,
             None if case.reference is None else [case.reference],
+            height=self.height,
+            width=self.width,
             num_frames=self.num_frames,
             num_inference_steps=self.profile.num_inference_steps,
             guidance_scale=self.profile.guidance_scale,

@@ -113,6 +113,27 @@ def test_people_and_videos(portraits, vae, examples, example_references, tmp_pat
     assert "Name --portraits, --pairs or --videos" in capsys.readouterr().err
 
 
+def test_clips_at_the_frame_rate_of_the_model(vae, examples, example_references, tmp_path, capsys):
+    """CogVideoX 1.5 shows 16 frames a second; a video that has fewer would repeat its own."""
+    videos, output = tmp_path / "videos", tmp_path / "prepared"
+    videos.mkdir()
+    (output / "tokenizer").mkdir(parents=True)
+    picture, landmarks = load_image(examples / "man_1.jpg"), example_references["man_1"].landmarks
+    frames = render_clip(picture, landmarks, ClipSpec((MotionCue("nod"),)), 13, 128)
+    for name, fps in (("male_fast", 16), ("male_slow", 8)):
+        write_video(GeneratedVideo(frames, fps, {}), videos / f"{name}.mp4")
+        (videos / f"{name}.txt").write_text("A man nods.")
+    arguments = ["--videos", videos, "--vae", vae, "--output", output, "--size", "32", "--frames", 9, "--views", 2]
+    assert main(["prepare", *map(str, (*arguments, "--fps", 16))]) == 0
+    assert "1 clips kept, dropped: {'slow frame rate': 1}" in capsys.readouterr().out
+    line = json.loads((output / "shards-clips" / "shard-00000.jsonl").read_text())
+    assert line["portrait"] == "male_fast.mp4" and line["start_frame"] + 9 <= 13
+    assert len(line["eyes"]) == 9  # one frame of the video after the other, each with its face
+    assert LatentDataset([output / "shards-clips"], "clip")[0]["face_area"].shape == (3, 4, 4)
+    assert main(["prepare", *map(str, (*arguments, "--fps", 0))]) == 2
+    assert "fps must be positive" in capsys.readouterr().err
+
+
 def test_a_second_worker_needs_the_manifest_and_leaves_the_rest_to_the_first(prepare, tmp_path):
     status, out, err = prepare("--worker", 1, "--workers", 2)
     assert (status, out) == (2, "") and "no manifest" in err and err.count("\n") == 1

@@ -117,6 +117,13 @@ def test_pairs_give_stills_and_the_other_pictures(pairs, examples, portraits, ti
     assert [json.loads(line)["paper_set"] for line in lines] == ["C", "B"]
     with pytest.raises(ConfigError, match="no clip"):
         LatentDataset([tmp_path], "clip")
+    # Framed by the head: nearly the template; the window is moved where it would leave the picture.
+    for row, line in enumerate(lines):
+        (eyes,) = json.loads(line)["eyes"]
+        middle = (eyes[0] + eyes[2]) / 2, (eyes[1] + eyes[3]) / 2
+        assert middle == pytest.approx((0.5, 0.45), abs=0.03)
+        assert np.hypot(eyes[2] - eyes[0], eyes[3] - eyes[1]) == pytest.approx(0.27, abs=0.01)
+        assert images[row]["face_area"].shape == (1, 4, 4) and images[row]["face_area"][0, 1:3, 1:3].all()
 
 
 def test_clips_give_a_stretch_and_other_frames(clips, video, tiny_vae, tmp_path):
@@ -135,7 +142,10 @@ def test_clips_give_a_stretch_and_other_frames(clips, video, tiny_vae, tmp_path)
         np.testing.assert_array_equal(tensors["crops"][row, 0].numpy(), views[own])
         seen = {crop.numpy().tobytes() for crop in tensors["crops"][row, 1:]}
         assert seen == {view.tobytes() for n, view in enumerate(views) if n != own}
+    for line in lines:
+        np.testing.assert_allclose(line["eyes"], [np.array([52.5, 57.5, 75.5, 57.5]) / 128] * 5, atol=1e-4)
     dataset = LatentDataset([tmp_path], "clip")
+    assert dataset[0]["face_area"].shape == (2, 4, 4) and dataset[0]["face_area"].any()
     assert len(dataset) == 3 and dataset[0]["latents"].shape == (2, 4, 4, 4) and dataset.num_views(0) == 4
 
 
@@ -197,8 +207,8 @@ def test_windows():
 def test_borders_are_pure_black_on_two_sides():
     """At CogVideoX's 480 x 720 the photo between them is a square."""
     picture = np.full((600, 600, 3), 200, dtype=np.uint8)
-    frame = bordered_photo(picture, (100.0, 100.0, 500.0, 500.0), 480, 720, "head")
-    assert frame.shape == (480, 720, 3)
+    frame, window, start = bordered_photo(picture, (100.0, 100.0, 500.0, 500.0), 480, 720, "head")
+    assert frame.shape == (480, 720, 3) and window == (100.0, 100.0, 500.0, 500.0) and start == 120 / 480
     assert (frame[:, :120] == 0).all() and (frame[:, 600:] == 0).all() and (frame[:, 120:600] == 200).all()
 
 

@@ -6,15 +6,15 @@ import numpy as np
 import pytest
 import torch
 
+from magicmirror.data.face_area import template_area
 from magicmirror.models.recognizer import EYE_DISTANCE, EYES_CENTRE
 from magicmirror.pipeline.denoising import rotary_embedding
 from magicmirror.training.draws import Dropout, draw_dropout, draw_timesteps
 from magicmirror.training.identity_loss import IdentityLoss
 from magicmirror.training.networks import identity_objective
-from magicmirror.training.objective import face_area
 from magicmirror.training.parts import Part, take
-from tests.tiny_pipeline import build_reference, build_stock
-from tests.tiny_training import CELLS, generator, make_batch, make_config
+from tests.tiny_pipeline import build_pipeline, build_reference, build_stock
+from tests.tiny_training import CELLS, EMBEDDING_SIZE, SIDE_PX, generator, make_batch, make_config
 
 NOBODY_DROPPED = {"drop_all": 0.0, "drop_identity": 0.0}
 
@@ -141,7 +141,7 @@ def test_a_step_is_a_function_of_its_generator(trainable, batch):
 
 def test_face_area_covers_the_face_of_the_template():
     side = 64
-    area = face_area(side, side, torch.device("cpu"))
+    area = template_area(1, side, side)[0]
     assert set(area.unique().tolist()) == {0.0, 1.0}
     x, y = EYES_CENTRE
     for eye in (x - EYE_DISTANCE / 2, x + EYE_DISTANCE / 2):
@@ -157,7 +157,7 @@ def test_face_area_covers_the_face_of_the_template():
 @pytest.mark.parametrize("share", [0.0, 1.0])
 def test_face_loss_sees_the_face_area_alone(trainable, batch, share):
     objective = identity_objective(trainable, make_config(face_loss_share=share, **NOBODY_DROPPED))
-    area = face_area(CELLS, CELLS, torch.device("cpu"))
+    area = template_area(1, CELLS, CELLS)[0]
     assert 0 < area.sum() < area.numel()
     losses = objective(batch, generator(1))
     noisy, velocity, timesteps, dropout = written_out(objective, batch, 1)
@@ -178,7 +178,7 @@ def test_face_loss_sees_the_face_area_alone(trainable, batch, share):
 def test_half_of_the_samples_have_their_loss_in_the_face(trainable, batch):
     """The mean loss of many draws lies between those of the two kinds, which here are 25 and 0."""
     objective = identity_objective(trainable, make_config(face_loss_share=0.5, **NOBODY_DROPPED))
-    area = face_area(CELLS, CELLS, torch.device("cpu"))
+    area = template_area(1, CELLS, CELLS)[0]
     shares = []
     for seed in range(60):
         velocity = written_out(objective, batch, seed)[1]
@@ -325,6 +325,25 @@ def test_without_identity_it_is_the_stock_model(trainable, batch):
     reached = {name for name, p in objective.named_parameters() if p.grad is not None}
     assert not any(trainable.transformer.is_adapter_key(name.removeprefix("transformer.")) for name in reached)
     assert {name.split(".")[0] for name in reached} == {"transformer", "text_encoder"}
+
+
+@torch.no_grad()
+def test_odd_frames_are_filled_before_noise_where_patches_span_two():
+    """As CogVideoX 1.5's pipeline denoises them: the surplus frame has noise of its own, and is learned too."""
+    newer = build_pipeline(
+        image_size=SIDE_PX, embedding_size=EMBEDDING_SIZE, patch_size_t=2, patch_bias=False, sample_frames=17
+    )
+    objective = identity_objective(newer, make_config(face_loss_share=0.5, **NOBODY_DROPPED))
+    batch = make_batch(newer.tokenizer, frames=3)
+    by_hand = torch.cat([batch["latents"][:, :1], batch["latents"]], dim=1)
+    areas = torch.rand(4, 3, CELLS, CELLS)
+    losses = objective({**batch, "face_areas": areas}, generator(1))
+    wanted = {**batch, "latents": by_hand, "face_areas": torch.cat([areas[:, :1], areas], dim=1)}
+    noisy, velocity, timesteps, dropout = written_out(objective, wanted, 1)
+    assert not torch.equal(noisy[:, 0], noisy[:, 1])
+    squared = (predict(objective, wanted, noisy, timesteps, dropout) - velocity).square()
+    torch.testing.assert_close(losses["noise"], squared.mean())
+    torch.testing.assert_close(losses["loss"], objective(wanted, generator(1))["loss"])
 
 
 @torch.no_grad()

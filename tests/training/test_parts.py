@@ -4,7 +4,7 @@ import pytest
 import torch
 
 from magicmirror.errors import ConfigError
-from magicmirror.training.parts import WHOLE, Part, fewest_parts, row_count, take
+from magicmirror.training.parts import WHOLE, Part, fewest_parts, fill_patches, row_count, take
 
 
 def test_parts_cover_every_row_once_also_when_split_again():
@@ -34,3 +34,13 @@ def test_rows_of_a_batch():
     assert part["scale"] is batch["scale"] and part["step"] == 4
     part = take(batch, [2, 0])
     assert part["latents"].tolist() == [[4, 5], [0, 1]] and part["captions"] == ["c", "a"]
+
+
+def test_patches_of_several_frames_are_filled_with_the_first():
+    batch = {"latents": torch.arange(10.0).view(2, 5, 1, 1, 1), "poses": torch.arange(20.0).view(2, 5, 2), "step": 4}
+    filled = fill_patches(batch, 2)
+    assert filled["latents"].flatten().tolist() == [0, 0, 1, 2, 3, 4, 5, 5, 6, 7, 8, 9]
+    assert filled["poses"][1].tolist() == [[10, 11], *([10 + 2 * n, 11 + 2 * n] for n in range(5))]
+    assert filled["step"] == 4 and batch["latents"].shape[1] == 5
+    assert fill_patches(batch, 4)["latents"].size(1) == 8
+    assert fill_patches(batch, 1) is batch and fill_patches(batch, 5) is batch

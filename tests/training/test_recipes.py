@@ -60,8 +60,10 @@ def test_only_likeness_has_the_identity_term():
     assert [name for name, make in RECIPES.items() if make().config.identity_loss > 0] == ["likeness"]
 
 
-def test_the_stages_of_the_paper_have_its_numbers():
-    first, second = find_recipe("cogvideox_5b_stage1"), find_recipe("cogvideox_5b_stage2")
+@pytest.mark.parametrize("backbone", ["cogvideox_5b", "cogvideox_1_5_5b"])
+def test_the_stages_of_the_paper_have_its_numbers(backbone):
+    first, second = find_recipe(f"{backbone}_stage1"), find_recipe(f"{backbone}_stage2")
+    assert {first.config.preset, second.config.preset} == {backbone.replace("_1_5_", "-1.5-").replace("_5b", "-5b")}
     assert (first.config.max_steps, first.config.image_batch, first.config.clip_share) == (30_000, 64, 0.0)
     assert (second.config.max_steps, second.config.clip_batch, second.config.clip_share) == (5_000, 8, 1.0)
     for recipe in (first, second):
