@@ -50,7 +50,7 @@ class PrecomputeConfig:
         size_px: Height of a frame.
         clip_batch: Clips encoded at once.
         image_batch: Stills encoded at once.
-        bf16: Encode in bfloat16 autocast.
+        bf16: Encode in bfloat16 autocast, where the device multiplies it itself.
         width_px: Width of a frame; 0 is square. Portraits are animated in squares only.
         fps: Frames per second of a clip that is taken from a video.
         framing: Which window of pictures and videos a frame shows, see ``framing.frame_window``.

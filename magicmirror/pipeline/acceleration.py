@@ -17,6 +17,7 @@ from diffusers.models.attention_dispatch import _AttentionBackendRegistry, atten
 
 from magicmirror.errors import ConfigError
 from magicmirror.models.padded_attention import TILE_TOKENS, padded_attention
+from magicmirror.models.precision import has_bfloat16
 from magicmirror.pipeline.speed_options import SpeedOptions, StepCache
 from magicmirror.settings import PADDED_KERNEL
 
@@ -98,7 +99,7 @@ def accelerate_pipeline(pipeline: Any, options: SpeedOptions) -> None:
         pipeline.transformer.compile_repeated_blocks()
     pipeline.step_cache = options.cache
     whole = pipeline.device.type == "cpu" and pipeline.vae.dtype == torch.float32
-    wanted = _has_bfloat16() if options.bfloat16_decode is None else options.bfloat16_decode
+    wanted = has_bfloat16(pipeline.device) if options.bfloat16_decode is None else options.bfloat16_decode
     pipeline.decode_dtype = torch.bfloat16 if whole and wanted else None
 
 
@@ -192,9 +193,3 @@ def _has_compiler(device: torch.device) -> bool:
         return bool(get_cpp_compiler())
     except InvalidCxxCompiler:
         return False
-
-
-def _has_bfloat16() -> bool:
-    """Whether this processor multiplies bfloat16 itself; emulated it is slower than float32."""
-    found: bool = getattr(torch.cpu, "_is_avx512_bf16_supported", bool)()
-    return found

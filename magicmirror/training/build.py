@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import logging
 from collections.abc import Sequence
+from dataclasses import replace
 from pathlib import Path
 from typing import Any, TypeAlias
 
@@ -14,6 +15,7 @@ from torch import nn
 from magicmirror.data.dataset import mean_embedding
 from magicmirror.data.vae_hash import refuse_other_vae
 from magicmirror.errors import ConfigError
+from magicmirror.models.precision import has_bfloat16
 from magicmirror.models.recognizer import EMBEDDING_SIZE, DlibFaceRecognizer
 from magicmirror.pipeline.pipeline import MagicMirrorPipeline
 from magicmirror.training.batches import identity_batches, tower_batches
@@ -67,7 +69,7 @@ def build_trainer(
         ConfigError: If recipe, data and networks do not fit together.
     """
     config = recipe.config
-    accelerator = make_accelerator(config)
+    accelerator = make_accelerator(_precision_here(config, networks))
     networks.to(accelerator.device)
     objective, batches = _parts(recipe, data, networks, portraits, allow_incomplete)
     _choose_trained(recipe, objective, networks)
@@ -83,6 +85,20 @@ def build_trainer(
     if config.validation_steps:
         trainer.validate = _validation(recipe, networks, batches, output / VALIDATION_FOLDER, accelerator)
     return trainer
+
+
+def _precision_here(config: TrainingConfig, networks: Networks) -> TrainingConfig:
+    """The settings without bfloat16, where this machine would emulate it and all weights are float32.
+
+    Frozen weights in bfloat16, as those around a stock CogVideoX, need it beside the trained ones in float32.
+    """
+    device = torch.device("cuda" if torch.cuda.is_available() else "cpu")
+    parts = networks.components.values() if isinstance(networks, MagicMirrorPipeline) else [networks]
+    weights = (weight for part in parts if isinstance(part, nn.Module) for weight in part.parameters())
+    if config.mixed_precision == "no" or has_bfloat16(device) or any(w.dtype == torch.bfloat16 for w in weights):
+        return config
+    logger.info("this machine does not multiply bfloat16 itself: it trains in float32, which is much faster here")
+    return replace(config, mixed_precision="no")
 
 
 def _parts(

@@ -88,7 +88,7 @@ class TrainingConfig:
         keep_checkpoints: How many to keep.
         log_steps: Steps between log lines.
         validation_steps: Steps between validation pictures and videos; 0 makes none.
-        mixed_precision: ``no`` or ``bf16``.
+        mixed_precision: ``no`` or ``bf16``; float32 weights train without on a device that would have to emulate it.
 
     Raises:
         ConfigError: When a value cannot work.
