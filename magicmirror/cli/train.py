@@ -23,6 +23,7 @@ _SETTINGS = (
     "seed",
     "max_steps",
     "learning_rate",
+    "identity_loss",
     "micro_batch",
     "checkpoint_steps",
     "validation_steps",
@@ -56,6 +57,13 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
     settings = parser.add_argument_group("settings in place of the recipe's")
     settings.add_argument("--max-steps", type=int, metavar="N", help="optimiser steps")
     settings.add_argument("--learning-rate", type=float, metavar="RATE", help="the highest of the run")
+    settings.add_argument(
+        "--identity-loss",
+        type=float,
+        metavar="WEIGHT",
+        help="of the paper's identity term, whose size it does not state; CogVideoX's recipes have it at 0 "
+        "and need insightface's pack buffalo_l for more",
+    )
     settings.add_argument("--seed", type=int, help="of weights, noise and data order (default: 0)")
     settings.add_argument("--micro-batch", type=int, metavar="N", help="samples a process takes at once, at most")
     settings.add_argument("--checkpoint-steps", type=int, metavar="N", help="steps between checkpoints")

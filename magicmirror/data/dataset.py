@@ -20,7 +20,7 @@ import torch
 from torch import Tensor
 from torch.utils.data import Dataset
 
-from magicmirror.data.face_area import latent_face_areas, template_area
+from magicmirror.data.face_area import latent_face_areas, template_area, template_eyes
 from magicmirror.data.motion import MotionCue
 from magicmirror.data.pose_targets import NUM_POSE_VALUES, latent_poses
 from magicmirror.data.shard_files import (
@@ -137,7 +137,8 @@ class LatentDataset(Dataset[dict[str, Any]]):
         Returns:
             ``latents`` (F, C, H, W) float32, ``caption``, ``crop`` (S, S, 3) uint8, ``embedding`` (E,) float32,
             ``target_embedding`` (E,) of the portrait itself, ``pose`` (F, P) of ``latent_poses``, not-a-number where
-            the motion is unknown, ``face_area`` (F, H, W) of zeros and ones, ``style``, an index into ``STYLES`` or -1
+            the motion is unknown, ``face_area`` (F, H, W) of zeros and ones, ``eyes`` (4,) of the first frame
+            (``face_area.Eyes``), ``style``, an index into ``STYLES`` or -1
             where it is unknown, and ``person_id``.
         """
         row = self.rows[index]
@@ -148,6 +149,7 @@ class LatentDataset(Dataset[dict[str, Any]]):
             "latents": latents,
             "pose": _pose(row.motions, len(latents)),
             "face_area": _face_area(row, latents),
+            "eyes": _first_eyes(row, latents),
             "style": torch.tensor(-1 if row.style is None else _STYLE_NUMBERS[row.style]),
             "caption": row.caption,
             "crop": file.get_slice("crops")[row.portrait, view],
@@ -246,8 +248,8 @@ class BatchOrder:
 
         Returns:
             ``latents`` (B, F, C, H, W) float32, ``captions``, ``crops`` (B, S, S, 3) uint8, ``embeddings`` (B, E),
-            ``target_embeddings`` (B, E), ``poses`` (B, F, P), ``face_areas`` (B, F, H, W), ``styles`` (B,),
-            ``person_ids``.
+            ``target_embeddings`` (B, E), ``poses`` (B, F, P), ``face_areas`` (B, F, H, W), ``eyes`` (B, 4),
+            ``styles`` (B,), ``person_ids``.
         """
         rng = np.random.default_rng([self.seed, 1, step])
         rows = self.rows_at(step)
@@ -265,8 +267,8 @@ class BatchOrder:
 def collate(samples: Sequence[Mapping[str, Any]]) -> dict[str, Any]:
     """Stack samples to a batch; see ``BatchOrder.batch_at``."""
     tensors: dict[str, Tensor] = {
-        f"{name}s" if name != "latents" else name: torch.stack([sample[name] for sample in samples])
-        for name in ("latents", "crop", "embedding", "target_embedding", "pose", "face_area", "style")
+        name if name.endswith("s") else f"{name}s": torch.stack([sample[name] for sample in samples])
+        for name in ("latents", "crop", "embedding", "target_embedding", "pose", "face_area", "eyes", "style")
     }
     texts = {f"{name}s": [sample[name] for sample in samples] for name in ("caption", "person_id")}
     return {**tensors, **texts}
@@ -307,6 +309,12 @@ def _face_area(row: LatentRow, latents: Tensor) -> Tensor:
     if row.eyes is None:
         return template_area(frames, height, width)
     return latent_face_areas(row.eyes, frames, height, width)
+
+
+def _first_eyes(row: LatentRow, latents: Tensor) -> Tensor:
+    """Eyes (4,) in the first frame of a row."""
+    height, width = latents.shape[-2:]
+    return torch.tensor(template_eyes(height, width) if row.eyes is None else row.eyes[0], dtype=torch.float32)
 
 
 def _copies(strata: Sequence[str], balance: float) -> npt.NDArray[np.int64]:

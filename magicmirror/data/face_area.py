@@ -29,9 +29,14 @@ _TEMPLATE: Eyes = (EYES_X - EYE_DISTANCE / 2, EYES_Y, EYES_X + EYE_DISTANCE / 2,
 
 def template_area(num_frames: int, height: int, width: int) -> Tensor:
     """Face area of a canonically framed head in the middle of a frame, (F, H, W) float32 of zeros and ones."""
+    return _inside([template_eyes(height, width)], height, width).expand(num_frames, -1, -1)
+
+
+def template_eyes(height: int, width: int) -> Eyes:
+    """Where the eyes of a canonically framed head are, in the middle of a frame of H x W."""
     x0, y0, x1, y1 = _TEMPLATE
     aside = (width / height - 1) / 2
-    return _inside([(x0 + aside, y0, x1 + aside, y1)], height, width).expand(num_frames, -1, -1)
+    return x0 + aside, y0, x1 + aside, y1
 
 
 def latent_face_areas(eyes: Float32Array, num_latent_frames: int, height: int, width: int) -> Tensor:

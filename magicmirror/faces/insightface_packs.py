@@ -87,6 +87,19 @@ def ensure_pack(name: str, root: Path) -> Path:
     return folder
 
 
+def recogniser_file(pack: str = "buffalo_l", root: Path | None = None) -> Path:
+    """Return the ONNX file of a known pack's recogniser.
+
+    Args:
+        pack: One of ``PACK_FILES``.
+        root: See ``pack_root``.
+
+    Raises:
+        WeightsError: As ``ensure_pack``.
+    """
+    return ensure_pack(pack, pack_root(root)) / PACK_FILES[pack][1]
+
+
 def onnx_folder(place: Path) -> Path | None:
     """Return the one folder at or below ``place`` that holds ONNX files, ``None`` where there is none or several."""
     folders = {path.parent for path in place.rglob("*.onnx") if _is_visible(path.relative_to(place))}

@@ -19,6 +19,7 @@ from torch.nn import functional
 
 from magicmirror.errors import ConfigError, WeightsError
 from magicmirror.models.dlib_weights import DlibLayer, package_file, read_layers
+from magicmirror.models.warping import as_complex, cut_similar
 from magicmirror.types import Float32Array, UInt8Array
 
 CHIP_SIZE_PX = 150
@@ -41,6 +42,7 @@ MEAN_FACE = (
 # The head template, as in faces.alignment: fractions of the crop's side.
 EYE_DISTANCE = 0.27
 EYES_CENTRE = (0.5, 0.45)
+TEMPLATE_EYES = (EYES_CENTRE[0] - EYE_DISTANCE / 2, EYES_CENTRE[1], EYES_CENTRE[0] + EYE_DISTANCE / 2, EYES_CENTRE[1])
 
 
 class DlibResidualBlock(nn.Module):
@@ -196,15 +198,29 @@ class DlibFaceRecognizer(nn.Module):
         embedding: Tensor = self(chips_from_template(crops, landmarks=landmarks))
         return embedding
 
+    def embed_faces(self, frames: Tensor, eyes: Tensor | None = None) -> Tensor:
+        """Embed the faces of whole frames by their eyes; the rest is taken from the mean face.
+
+        Args:
+            frames: (B, 3, H, W) RGB in [0, 1].
+            eyes: (B, 4) eye centres as ``data.face_area.Eyes``, in heights of the frame; ``None`` for square frames
+                that are aligned to the head template.
+
+        Returns:
+            (B, 128) raw embeddings.
+        """
+        return self.embed_aligned(frames, None if eyes is None else mean_face_landmarks(eyes, frames.shape[-2]))
+
 
 def chips_from_template(frames: Tensor, size: int = CHIP_SIZE_PX, landmarks: Tensor | None = None) -> Tensor:
-    """Cut the recogniser's chips out of aligned heads, differentiably.
+    """Cut the recogniser's chips out of aligned heads, or out of frames with known landmarks, differentiably.
 
     dlib fits a similarity to five points, eye corners and base of the nose. The head template fixes only the eyes; the
     rest is taken from dlib's mean face, unless the person's own landmarks are given.
 
     Args:
-        frames: (B, 3, S, S) RGB of any range, aligned to the head template (``faces.alignment``).
+        frames: (B, 3, H, W) RGB of any range; without ``landmarks`` square and aligned to the head template
+            (``faces.alignment``).
         size: Side of a chip in px.
         landmarks: (B, 5, 2) x and y in px of ``frames``, ``dlib5`` order; ``None`` for the mean face.
 
@@ -214,7 +230,7 @@ def chips_from_template(frames: Tensor, size: int = CHIP_SIZE_PX, landmarks: Ten
     Raises:
         ConfigError: When a shape is wrong.
     """
-    if frames.ndim != 4 or frames.shape[1] != 3 or frames.shape[2] != frames.shape[3]:
+    if frames.ndim != 4 or frames.shape[1] != 3 or (landmarks is None and frames.shape[2] != frames.shape[3]):
         raise ConfigError(f"Aligned heads must be (B, 3, S, S), got {tuple(frames.shape)}.")
     side = frames.shape[-1]
     if landmarks is None:
@@ -222,25 +238,29 @@ def chips_from_template(frames: Tensor, size: int = CHIP_SIZE_PX, landmarks: Ten
     elif landmarks.shape != (frames.shape[0], 5, 2):
         raise ConfigError(f"Landmarks must be ({frames.shape[0]}, 5, 2), got {tuple(landmarks.shape)}.")
     factor, centre = _chip_transform(landmarks.to(frames.device, torch.float32), size)
-    # A bilinear sample reads two px; a coarser step would skip px (dlib goes through an image pyramid here).
-    reduction = max(1, int(factor.abs().min()))
-    if reduction > 1:
-        frames = functional.avg_pool2d(frames, reduction)
-    steps = torch.arange(size, device=frames.device, dtype=torch.float32) - (size - 1) / 2
-    offsets = torch.complex(steps.expand(size, size), steps[:, None].expand(size, size))
-    index = factor.view(-1, 1, 1) * offsets + centre.view(-1, 1, 1)
-    # grid_sample's -1 and 1 are the outer edges of the frame; px that averaging cut off lie beyond them.
-    covered = frames.shape[-1] * reduction
-    grid = (2 * torch.view_as_real(index) + 1) / covered - 1
-    return functional.grid_sample(frames, grid.to(frames.dtype), mode="bilinear", align_corners=False)
+    return cut_similar(frames, factor, centre, size)  # dlib goes through an image pyramid where px would be skipped
 
 
 def template_landmarks(side_px: int) -> Tensor:
     """Return the (5, 2) landmarks of dlib's mean face with its eye centres on the head template, in px."""
-    face = _complex(torch.tensor(MEAN_FACE, dtype=torch.float64))
+    return mean_face_landmarks(torch.tensor([TEMPLATE_EYES], dtype=torch.float64), side_px)[0]
+
+
+def mean_face_landmarks(eyes: Tensor, height_px: int) -> Tensor:
+    """Place dlib's mean face by its eyes.
+
+    Args:
+        eyes: (B, 4) eye centres as ``data.face_area.Eyes``, in heights of the frame.
+        height_px: Of the frame.
+
+    Returns:
+        (B, 5, 2) float32 landmarks in px, ``dlib5`` order.
+    """
+    face = as_complex(torch.tensor(MEAN_FACE, dtype=torch.float64, device=eyes.device))
     right, left = face[0:2].mean(), face[2:4].mean()
-    centre = complex(*EYES_CENTRE)
-    placed = ((face - (left + right) / 2) * EYE_DISTANCE / (right - left) + centre) * side_px - (0.5 + 0.5j)
+    own_left, own_right = as_complex(eyes.double().unflatten(1, (2, 2))).unbind(1)
+    factor = (own_right - own_left) / (right - left)
+    placed = (own_left[:, None] + factor[:, None] * (face - left)) * height_px - (0.5 + 0.5j)
     return torch.view_as_real(placed).float()
 
 
@@ -260,18 +280,13 @@ def _chip_transform(landmarks: Tensor, size: int) -> tuple[Tensor, Tensor]:
         (B,) complex factor and (B,) complex centre.
     """
     mean_face = torch.tensor(MEAN_FACE, dtype=landmarks.dtype, device=landmarks.device)
-    source = _complex((mean_face + CHIP_PADDING) / (1 + 2 * CHIP_PADDING) * size)
-    target = _complex(landmarks)
+    source = as_complex((mean_face + CHIP_PADDING) / (1 + 2 * CHIP_PADDING) * size)
+    target = as_complex(landmarks)
     spread = source - source.mean()
     slope = (spread.conj() * (target - target.mean(-1, keepdim=True))).sum(-1) / spread.abs().square().sum()
     middle = complex(size / 2, size / 2)
     centre = slope * (middle - source.mean()) + target.mean(-1)
     return slope * (size - 1 / slope.abs()) / (size - 1), centre
-
-
-def _complex(points: Tensor) -> Tensor:
-    """Turn (..., 2) points into complex numbers."""
-    return torch.view_as_complex(points.contiguous())
 
 
 def _pad_to(features: Tensor, shape: Sequence[int]) -> Tensor:

@@ -15,6 +15,9 @@ from torch import nn
 from magicmirror.data.dataset import mean_embedding
 from magicmirror.data.vae_hash import refuse_other_vae
 from magicmirror.errors import ConfigError
+from magicmirror.faces.insightface_packs import recogniser_file
+from magicmirror.models import arcface
+from magicmirror.models.arcface import ArcFaceRecognizer
 from magicmirror.models.precision import has_bfloat16
 from magicmirror.models.recognizer import EMBEDDING_SIZE, DlibFaceRecognizer
 from magicmirror.pipeline.pipeline import MagicMirrorPipeline
@@ -164,17 +167,24 @@ def _pipeline_parts(
 def _recogniser_terms(
     pipeline: MagicMirrorPipeline, config: TrainingConfig, data: Sequence[Path], allow_incomplete: bool
 ) -> tuple[IdentityLoss | None, PerceptualLoss | None]:
-    """The terms through the pipeline's decoder and dlib's recogniser, where that made the embeddings."""
+    """The terms through the pipeline's decoder and the recogniser that made the embeddings."""
     if config.identity_loss == config.perceptual_loss == 0:
         return None, None
-    if pipeline.identity_perceiver.config.embedding_dim != EMBEDDING_SIZE:
+    width = pipeline.identity_perceiver.config.embedding_dim
+    if width == arcface.EMBEDDING_SIZE and config.identity_loss > 0:
+        if config.gradient_checkpointing:
+            pipeline.vae.enable_gradient_checkpointing()
+        recognise = ArcFaceRecognizer.from_onnx_file(recogniser_file()).to(pipeline.vae.device).embed_faces
+        # Strangers are about orthogonal, so the paper's plain cosine measures likeness.
+        return IdentityLoss(pipeline.vae, recognise), None
+    if width != EMBEDDING_SIZE:
         logger.warning("no differentiable recogniser is known for embeddings of this model (paper.md, decision 7)")
         return None, None
     recognizer = DlibFaceRecognizer.from_dlib_package().to(pipeline.vae.device)
     centre = mean_embedding(data, allow_incomplete)
     identity, perceptual = None, None
     if config.identity_loss > 0:
-        identity = IdentityLoss(pipeline.vae, recognizer.embed_aligned, centre)
+        identity = IdentityLoss(pipeline.vae, recognizer.embed_faces, centre)
     if config.perceptual_loss > 0:
         perceptual = PerceptualLoss(pipeline.vae, recognizer, centre)
     return identity, perceptual

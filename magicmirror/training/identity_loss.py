@@ -12,8 +12,8 @@ from torch.nn import functional
 class IdentityLoss:
     """Decodes one latent frame of the predicted clean latents and compares its face with the reference.
 
-    Only the first latent frame is decoded: CogVideoX's VAE is causal, so that frame is a still of its own, and in the
-    data it is the canonical, frontal view, where the head template tells the recogniser where the face is.
+    Only the first latent frame is decoded: CogVideoX's VAE is causal, so that frame is a still of its own. Where the
+    face is in it, the data tells; of animated portraits it is the canonical, frontal view of the head template.
 
     The paper's cosine is that of ArcFace, where two strangers are about orthogonal. Embeddings of dlib share a large
     common part (two strangers have a cosine of 0.87), which a cosine of the raw vectors mostly measures: a blurred
@@ -21,24 +21,28 @@ class IdentityLoss:
 
     Args:
         vae: Frozen; gradients flow through its decoder.
-        recognise: Aligned heads (B, 3, S, S) in [0, 1] RGB to embeddings (B, E), differentiable.
+        recognise: Frames (B, 3, H, W) in [0, 1] RGB and their eyes, as below, to embeddings (B, E), differentiable.
         centre: (E,) mean embedding of many people, taken off both sides; ``None`` for the paper's plain cosine.
     """
 
     def __init__(
-        self, vae: AutoencoderKLCogVideoX, recognise: Callable[[Tensor], Tensor], centre: Tensor | None = None
+        self,
+        vae: AutoencoderKLCogVideoX,
+        recognise: Callable[[Tensor, Tensor | None], Tensor],
+        centre: Tensor | None = None,
     ) -> None:
         self.vae = vae.requires_grad_(False).eval()
         self.recognise = recognise
         self.centre = centre
 
-    def __call__(self, clean: Tensor, embeddings: Tensor, keep: Tensor) -> Tensor:
+    def __call__(self, clean: Tensor, embeddings: Tensor, keep: Tensor, eyes: Tensor | None = None) -> Tensor:
         """Mean over kept samples.
 
         Args:
             clean: (B, F, C, H, W) predicted clean latents, scaled.
             embeddings: (B, E) recognition embeddings of the people, each of the target's own portrait (**D7**).
             keep: (B,) bool; the term makes sense where the prediction is not mostly noise.
+            eyes: (B, 4) eye centres in the first frame (``data.face_area.Eyes``); ``None`` for the head template's.
 
         Returns:
             Scalar in [0, 2]; zero if nothing is kept.
@@ -47,7 +51,7 @@ class IdentityLoss:
             return clean.new_zeros(())
         first = clean[keep, :1].transpose(1, 2) / self.vae.config.scaling_factor
         pixels = self.vae.decode(first).sample[:, :, 0].float()
-        predicted = self.recognise((pixels / 2 + 0.5).clamp(0, 1)).float()
+        predicted = self.recognise((pixels / 2 + 0.5).clamp(0, 1), None if eyes is None else eyes[keep]).float()
         wanted = embeddings[keep].to(predicted.dtype)
         if self.centre is not None:
             centre = self.centre.to(predicted)

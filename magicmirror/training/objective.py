@@ -108,9 +108,9 @@ class IdentityVideoObjective(nn.Module):
         Args:
             batch: ``latents`` (B, F, C, H, W) scaled; ``input_ids`` (B, T); ``positions``, B indices of the
                 person word's last token; ``crops`` (B, S, S, 3) uint8 RGB and ``embeddings`` (B, E) of the references;
-                ``target_embeddings`` (B, E) where the identity term is on; ``face_areas`` (B, F, H, W) in [0, 1] where
-                the data knows them, in place of the head template's; ``poses`` (B, F, P) where the motion or the change
-                term is on, and ``styles`` (B,) where the motion term is.
+                ``target_embeddings`` (B, E) where the identity term is on; ``face_areas`` (B, F, H, W) in [0, 1] and
+                ``eyes`` (B, 4) in the first frame where the data knows them, in place of the head template's; ``poses``
+                (B, F, P) where the motion or the change term is on, and ``styles`` (B,) where the motion term is.
             generator: Source of all randomness of the step.
             part: Which of the step's samples these are.
 
@@ -135,7 +135,8 @@ class IdentityVideoObjective(nn.Module):
         clean = self.scheduler.get_velocity(prediction, noisy, draws.timesteps)  # x0 from v, by symmetry of the two
         identity_loss, perceptual_loss = self._terms
         if identity_loss is not None and self.config.identity_loss > 0:
-            term = identity_loss(clean, batch["target_embeddings"], draws.identity_kept) * draws.identity_weight
+            kept = draws.identity_kept
+            term = identity_loss(clean, batch["target_embeddings"], kept, batch.get("eyes")) * draws.identity_weight
             losses["loss"] = losses["loss"] + self.config.identity_loss * term
             losses["identity"] = term.detach()
         if perceptual_loss is not None and self.config.perceptual_loss > 0:

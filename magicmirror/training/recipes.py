@@ -311,8 +311,8 @@ def cogvideox_5b_stage1() -> Recipe:
 
     Of the paper: steps, batch, learning rate and that it decays, the face-area share. Ours: warm-up and the form of
     the decay, the weight average, dropped conditions (decision 4), clipping, and the micro-batch, with which eight
-    GPUs accumulate twice. The identity term is off (decision 7): it needs a differentiable ArcFace, which none of the
-    parts brings along, and the paper does not state its weight.
+    GPUs accumulate twice. The identity term is off until it gets a weight (``--identity-loss``), which the paper
+    does not state.
     """
     config = TrainingConfig(
         name="cogvideox_5b_stage1",

@@ -5,6 +5,7 @@ from __future__ import annotations
 import argparse
 import json
 import shutil
+from dataclasses import replace
 
 import numpy as np
 import pytest
@@ -16,6 +17,7 @@ from magicmirror.data.animation import render_clip
 from magicmirror.data.dataset import LatentDataset
 from magicmirror.data.manifest import read_clips, read_manifest, read_pairs
 from magicmirror.data.motion import ClipSpec, MotionCue
+from magicmirror.errors import WeightsError
 from magicmirror.faces.analyzer import create_face_analyzer
 from magicmirror.media import load_image, write_image, write_video
 from magicmirror.training.build import build_trainer
@@ -201,9 +203,21 @@ def test_shards_for_the_full_model_can_be_trained_on(portraits, vae, tmp_path, c
     assert build_trainer(recipe, [shards], pipeline, tmp_path / "run").train_step()["loss"] > 0
     capsys.readouterr()
 
+    # The paper's identity term, by the pack that made the embeddings: every face where its eyes are in the whole photo.
+    changes = {"identity_loss": 0.1, "identity_loss_below": 1000, "gradient_checkpointing": True, "drop_all": 0.0}
+    likeness = replace(recipe, config=replace(recipe.config, drop_identity=0.0, **changes))
+    trainer = build_trainer(likeness, [shards], pipeline, tmp_path / "likeness")
+    losses = trainer.train_step()
+    assert 0 < losses["identity"] < 2 and pipeline.vae.decoder.gradient_checkpointing
+    assert trainer.trained._terms[0].centre is None
+
     for extra in (("--crop", 128), ("--recogniser", "dlib")):
         assert main([*map(str, (*arguments, *extra))]) == 2
         assert "another config" in capsys.readouterr().err
+
+    (tmp_path / "packs" / "models" / "buffalo_l" / "w600k_r50.onnx").unlink()
+    with pytest.raises(WeightsError, match=r"is incomplete: w600k_r50\.onnx missing"):
+        build_trainer(likeness, [shards], pipeline, tmp_path / "likeness")
 
 
 def _rows(folder):

@@ -94,3 +94,24 @@ def test_a_descent_along_the_term_makes_the_likeness_better(term):
     with torch.no_grad():
         after = term(latents - 0.05 * gradient / gradient.norm(), wanted, keep)
     assert after < before
+
+
+@torch.no_grad()
+def test_each_face_is_looked_at_where_its_eyes_are(trainable, recognizer):
+    """A head that is moved within a wider frame gives the embedding of the head in its window."""
+    term = IdentityLoss(trainable.vae, recognizer.embed_faces)
+    head = torch.rand(2, 3, 64, 64)
+    frames = torch.zeros(2, 3, 64, 128)
+    frames[0, :, :, 16:80], frames[1, :, :, 48:112] = head
+    template = torch.tensor([0.365, 0.45, 0.635, 0.45])
+    moved = torch.stack([template + torch.tensor([x, 0, x, 0]) for x in (0.25, 0.75)])
+    torch.testing.assert_close(term.recognise(frames, moved), term.recognise(head, None), atol=1e-4, rtol=1e-3)
+    wide = torch.randn(3, 1, 4, 4, 8)
+    keep = torch.tensor([True, False, True])
+    eyes = torch.tensor([[0.5, 0.45, 0.8, 0.5], [9.0, 9.0, 9.5, 9.0], [1.1, 0.4, 1.4, 0.4]])
+    pixels = trainable.vae.decode(wide[keep].transpose(1, 2) / trainable.vae.config.scaling_factor).sample[:, :, 0]
+    drawn = recognizer.embed_faces((pixels / 2 + 0.5).clamp(0, 1), eyes[keep])
+    wanted = torch.randn(3, 128)
+    expected = (1 - torch.nn.functional.cosine_similarity(drawn, wanted[keep])).mean()
+    torch.testing.assert_close(term(wide, wanted, keep, eyes), expected)
+    assert abs(term(wide, wanted, keep, eyes.roll(1, 1)) - expected) > 1e-4

@@ -194,15 +194,17 @@ def test_half_of_the_samples_have_their_loss_in_the_face(trainable, batch):
 def test_the_identity_term_gets_the_clean_latents(trainable, batch):
     given = []
 
-    def term(clean, embeddings, keep):
-        given.append((clean, embeddings, keep))
+    def term(clean, embeddings, keep, eyes):
+        given.append((clean, embeddings, keep, eyes))
         return clean.new_tensor(0.25)
 
     config = make_config(identity_loss=2.0, identity_loss_below=1000, face_loss_share=0.0, **NOBODY_DROPPED)
     objective = identity_objective(trainable, config, term)
-    losses = objective(batch, generator(6))
+    places = torch.rand(4, 4)
+    losses = objective({**batch, "eyes": places}, generator(6))
     noisy, velocity, timesteps, dropout = written_out(objective, batch, 6)
-    clean, embeddings, keep = given[0]
+    clean, embeddings, keep, eyes = given[0]
+    assert eyes is places
     # x0 of a prediction v: sqrt(alpha) x_t - sqrt(1 - alpha) v.
     alpha = objective.scheduler.alphas_cumprod[timesteps].float().view(-1, 1, 1, 1, 1)
     prediction = predict(objective, batch, noisy, timesteps, dropout)
@@ -221,7 +223,7 @@ def test_which_samples_the_identity_term_sees(trainable):
     batch = make_batch(trainable.tokenizer, rows=24, frames=1)
     kept = []
 
-    def term(clean, embeddings, keep):
+    def term(clean, embeddings, keep, eyes):
         kept.append(keep)
         return clean.new_zeros(())
 
@@ -242,7 +244,7 @@ def test_which_samples_the_identity_term_sees(trainable):
 
 
 def test_without_weight_the_identity_term_is_not_computed(trainable, batch):
-    def term(clean, embeddings, keep):
+    def term(clean, embeddings, keep, eyes):
         raise AssertionError("not wanted")
 
     assert set(identity_objective(trainable, make_config(), term)(batch, generator(0))) == {"noise", "loss"}

@@ -228,7 +228,7 @@ def joint_trainer(folder, shards, recognizer, perturb=0):
         ema_decay=0.8,
     )
     pipeline = build_trainable()
-    terms = IdentityLoss(pipeline.vae, recognizer.embed_aligned), PerceptualLoss(pipeline.vae, recognizer)
+    terms = IdentityLoss(pipeline.vae, recognizer.embed_faces), PerceptualLoss(pipeline.vae, recognizer)
     objective = identity_objective(pipeline, config, *terms)
     train_only(objective, (*JOINT, "critic", "latent_critic"))
     with torch.no_grad():
