@@ -119,6 +119,16 @@ def check_randomness(
         raise ConfigError(f"Give either seed or generator, got {given}.", "A seed such as 0 makes a result repeatable.")
 
 
+def check_video_count(num_videos_per_prompt: int) -> None:
+    """Refuse a number of videos that is none.
+
+    Raises:
+        ConfigError: If it is below one, or no whole number.
+    """
+    if not isinstance(num_videos_per_prompt, int) or num_videos_per_prompt < 1:
+        raise ConfigError(f"num_videos_per_prompt must be a whole number from 1 on, got {num_videos_per_prompt!r}.")
+
+
 def check_output_type(output_type: str) -> None:
     """Refuse unknown forms of the result.
 

@@ -30,6 +30,7 @@ from magicmirror.pipeline.input_checks import (
     check_randomness,
     check_size,
     check_text,
+    check_video_count,
     texts_of,
 )
 from magicmirror.pipeline.memory_forecast import MemoryPlan
@@ -142,8 +143,9 @@ class MagicMirrorPipeline(PipelineSteps):
         negative_prompt: str | Sequence[str] | None = None,
         prompt_embeds: Tensor | None = None,
         negative_prompt_embeds: Tensor | None = None,
+        num_videos_per_prompt: int = 1,
         seed: int | None = None,
-        generator: torch.Generator | None = None,
+        generator: torch.Generator | Sequence[torch.Generator] | None = None,
         identity_scale: float = 1.0,
         max_sequence_length: int | None = None,
         output_type: str = "np",
@@ -160,8 +162,9 @@ class MagicMirrorPipeline(PipelineSteps):
             negative_prompt: Text, a text for each prompt, or ``None``.
             prompt_embeds: In place of ``prompt``.
             negative_prompt_embeds: In place of ``negative_prompt``.
+            num_videos_per_prompt: Videos of every prompt.
             seed: Of the noise.
-            generator: In place of ``seed``.
+            generator: In place of ``seed``; a list has one for each video.
             identity_scale: Strength of the identity.
             max_sequence_length: T; ``None`` takes the transformer's.
             output_type: As in ``__call__``.
@@ -179,7 +182,10 @@ class MagicMirrorPipeline(PipelineSteps):
         check_frame_count(num_frames, self.vae_scale_factor_temporal, decoded=output_type != "latent")
         check_text(prompt, negative_prompt, prompt_embeds, negative_prompt_embeds)
         rows = 1 if prompt_embeds is None else prompt_embeds.size(0)
-        check_randomness(seed, generator, rows if prompt is None else len(texts_of(prompt)))
+        check_video_count(num_videos_per_prompt)
+        check_randomness(
+            seed, generator, num_videos_per_prompt * (rows if prompt is None else len(texts_of(prompt)))
+        )
         check_identity_scale(identity_scale)
         check_callback_inputs(callback_inputs, self._callback_tensor_inputs)
         check_output_type(output_type)
@@ -200,9 +206,10 @@ class MagicMirrorPipeline(PipelineSteps):
         num_inference_steps: int = 50,
         guidance_scale: float = 6.0,
         use_dynamic_cfg: bool = False,
+        num_videos_per_prompt: int = 1,
         identity_scale: float = 1.0,
         seed: int | None = None,
-        generator: torch.Generator | None = None,
+        generator: torch.Generator | Sequence[torch.Generator] | None = None,
         latents: Tensor | None = None,
         prompt_embeds: Tensor | None = None,
         negative_prompt_embeds: Tensor | None = None,
@@ -225,11 +232,13 @@ class MagicMirrorPipeline(PipelineSteps):
             num_inference_steps: Denoising steps.
             guidance_scale: Classifier-free guidance; 1 switches it off.
             use_dynamic_cfg: Let the guidance grow over the schedule.
+            num_videos_per_prompt: Videos of every prompt, which differ in their noise; those of one prompt follow
+                each other, and B below counts them all.
             identity_scale: Strength in [0, 2]; 0 is plain CogVideoX, whatever the references.
             seed: Of all noise, drawn on the CPU so that it does not depend on the device.
-            generator: In place of ``seed``.
+            generator: In place of ``seed``; a list has one for each video.
             latents: First noise (B, F, C, H, W) to use instead of drawing it.
-            prompt_embeds: (B, T, D_txt) in place of ``prompt``, taken as they are: of ``encode_prompt``.
+            prompt_embeds: In place of ``prompt``, taken as they are: of ``encode_prompt``, one row for each prompt.
             negative_prompt_embeds: In place of ``negative_prompt``.
             output_type: ``np`` (B, F, H, W, 3) and ``pt`` (B, F, 3, H, W) in [0, 1], ``pil``, or ``latent``.
             attention_kwargs: Passed to the transformer.
@@ -254,6 +263,7 @@ class MagicMirrorPipeline(PipelineSteps):
             negative_prompt=negative_prompt,
             prompt_embeds=prompt_embeds,
             negative_prompt_embeds=negative_prompt_embeds,
+            num_videos_per_prompt=num_videos_per_prompt,
             seed=seed,
             generator=generator,
             identity_scale=identity_scale,
@@ -277,6 +287,7 @@ class MagicMirrorPipeline(PipelineSteps):
                 prompt_embeds=prompt_embeds,
                 negative_prompt_embeds=negative_prompt_embeds,
                 max_sequence_length=max_sequence_length,
+                num_videos_per_prompt=num_videos_per_prompt,
             )
             with timer.stage("denoise"), self.progress_bar(total=num_inference_steps) as bar:
                 watcher = CallbackWatcher(self, callback_on_step_end, callback_on_step_end_tensor_inputs, negative, bar)
@@ -329,8 +340,10 @@ class MagicMirrorPipeline(PipelineSteps):
         return self.video_processor.postprocess_video(video=video, output_type=output_type)
 
 
-def _noise_source(seed: int | None, generator: torch.Generator | None) -> torch.Generator:
-    """The generator, or a new one on the CPU, whose noise is the same for every device."""
+def _noise_source(
+    seed: int | None, generator: torch.Generator | Sequence[torch.Generator] | None
+) -> torch.Generator | Sequence[torch.Generator]:
+    """The generators, or a new one on the CPU, whose noise is the same for every device."""
     if generator is not None:
         return generator
     assert seed is not None

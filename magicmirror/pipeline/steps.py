@@ -81,20 +81,22 @@ class PipelineSteps(PersistentPipeline):
         prompt_embeds: Tensor | None = None,
         negative_prompt_embeds: Tensor | None = None,
         max_sequence_length: int | None = None,
+        num_videos_per_prompt: int = 1,
     ) -> tuple[Tensor, Tensor | None]:
         """Encode the text, fused with the identity where there is one.
 
         Args:
-            prompt: B texts, or one. Without an identity they are encoded as they are, trigger and all.
+            prompt: P texts, or one. Without an identity they are encoded as they are, trigger and all.
             negative_prompt: What to steer away from; never fused.
             guided: Whether the negative text is needed.
             identity: One person, for all rows.
-            prompt_embeds: (B, T, D_txt) in place of ``prompt``; taken as it is.
+            prompt_embeds: (P, T, D_txt) in place of ``prompt``; taken as it is.
             negative_prompt_embeds: As ``prompt_embeds``, in place of ``negative_prompt``.
             max_sequence_length: T; ``None`` takes the transformer's.
+            num_videos_per_prompt: How often every row is repeated; the repetitions follow each other.
 
         Returns:
-            Text (B, T, D_txt), and negative text of the same shape or ``None``.
+            Text (B, T, D_txt) with B = P ``num_videos_per_prompt``, and negative text of the same shape or ``None``.
 
         Raises:
             PromptError: If there is an identity, and a prompt names no person or has no room for it.
@@ -106,13 +108,14 @@ class PipelineSteps(PersistentPipeline):
                 assert prompt is not None
                 prompts = [prompt] if isinstance(prompt, str) else list(prompt)
                 prompt_embeds = self._encode_positive(prompts, identity, length, device)
+            positive = prompt_embeds.repeat_interleave(num_videos_per_prompt, dim=0)
             if not guided:
-                return prompt_embeds, None
+                return positive, None
             if negative_prompt_embeds is None:
                 one = "" if negative_prompt is None else negative_prompt
                 negative = [one] * prompt_embeds.size(0) if isinstance(one, str) else list(one)
                 negative_prompt_embeds = encode_text(self.tokenizer, self.text_encoder, negative, length, device)
-            return prompt_embeds, negative_prompt_embeds
+            return positive, negative_prompt_embeds.repeat_interleave(num_videos_per_prompt, dim=0)
         finally:
             self._release_text_encoder()
 
@@ -162,7 +165,7 @@ class PipelineSteps(PersistentPipeline):
         height: int,
         width: int,
         dtype: torch.dtype,
-        generator: torch.Generator | None,
+        generator: torch.Generator | Sequence[torch.Generator] | None,
         latents: Tensor | None = None,
     ) -> Tensor:
         """Draw the first noise.
@@ -173,7 +176,7 @@ class PipelineSteps(PersistentPipeline):
             height: In px.
             width: In px.
             dtype: Of the latents.
-            generator: Source of the noise.
+            generator: Source of the noise, or one for each row.
             latents: Noise to use instead, unit variance.
 
         Returns:
@@ -202,7 +205,7 @@ class PipelineSteps(PersistentPipeline):
         *,
         identity: IdentityCondition | None = None,
         identity_scale: float = 1.0,
-        generator: torch.Generator | None = None,
+        generator: torch.Generator | Sequence[torch.Generator] | None = None,
         attention_kwargs: dict[str, Any] | None = None,
         watcher: LoopWatcher | None = None,
     ) -> Tensor:

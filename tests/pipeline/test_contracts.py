@@ -3,7 +3,7 @@
 import accelerate
 import pytest
 import torch
-from diffusers import CogVideoXPipeline, UniPCMultistepScheduler
+from diffusers import CogVideoXDDIMScheduler, CogVideoXDPMScheduler, CogVideoXPipeline, UniPCMultistepScheduler
 from diffusers.callbacks import PipelineCallback
 from diffusers.models.attention_processor import CogVideoXAttnProcessor2_0
 from peft import LoraConfig, get_peft_model_state_dict
@@ -104,6 +104,37 @@ def test_a_list_of_negative_prompts_has_one_for_each(make_pipeline):
         torch.testing.assert_close(both[row : row + 1], alone, rtol=0, atol=1e-5)
     with pytest.raises(ConfigError, match="1 negative prompts were given for 2"):
         run(pipeline, None, prompt=["a man", "the man"], negative_prompt=["bad"])
+
+
+@pytest.mark.parametrize("scheduler", [CogVideoXDDIMScheduler, CogVideoXDPMScheduler])
+def test_videos_of_one_prompt_are_those_of_their_generators(make_pipeline, reference, scheduler):
+    pipeline = make_pipeline()
+    pipeline.scheduler = scheduler.from_config(pipeline.scheduler.config)
+    texts, negatives = ["a man smiles", "the man in a hat"], ["bad", "ugly"]
+
+    def generators(*seeds):
+        return [torch.Generator().manual_seed(seed) for seed in seeds]
+
+    options = {"prompt": texts, "negative_prompt": negatives, "output_type": "np"}
+    videos = run(pipeline, reference, **options, generator=generators(*range(4)), num_videos_per_prompt=2)
+    assert videos.shape == (4, 9, 32, 32, 3)
+    for row, video in enumerate(videos):
+        single = {"prompt": texts[row // 2], "negative_prompt": negatives[row // 2], "output_type": "np"}
+        alone = run(pipeline, reference, **single, generator=generators(row))
+        assert abs(video - alone[0]).max() < 1e-4
+    with torch.no_grad():
+        text, negative = pipeline.encode_prompt(texts, negatives, identity=pipeline.encode_identity([reference]))
+    given = {"prompt": None, "prompt_embeds": text, "negative_prompt_embeds": negative, "output_type": "np"}
+    again = run(pipeline, reference, **given, generator=generators(*range(4)), num_videos_per_prompt=2)
+    assert (again == videos).all()
+
+
+def test_videos_of_one_prompt_and_seed_differ_and_none_is_no_number_of_them(make_pipeline, reference):
+    first, second = run(make_pipeline(), reference, num_videos_per_prompt=2, guidance_scale=1.0)
+    assert (first - second).abs().max() > 0.1
+    for count in (0, -1, 1.5):
+        with pytest.raises(ConfigError, match=f"whole number from 1 on, got {count}"):
+            run(make_pipeline(), reference, num_videos_per_prompt=count)
 
 
 @pytest.mark.parametrize("count", [0, 2])
