@@ -6,6 +6,7 @@ in PSNR is measured by ``benchmarks/caches.py`` (``docs/performance.md``), and n
 
 from __future__ import annotations
 
+import inspect
 import math
 from collections.abc import Iterator
 from contextlib import contextmanager
@@ -14,6 +15,7 @@ from typing import Any
 import torch
 from diffusers import FirstBlockCacheConfig, MagCacheConfig
 from diffusers.models.attention_dispatch import _AttentionBackendRegistry, attention_backend, dispatch_attention_fn
+from diffusers.utils.torch_utils import is_compiled_module
 
 from magicmirror.errors import ConfigError
 from magicmirror.models.padded_attention import TILE_TOKENS, padded_attention
@@ -21,6 +23,12 @@ from magicmirror.models.precision import has_bfloat16
 from magicmirror.pipeline.speed_options import SpeedOptions, StepCache
 from magicmirror.settings import PADDED_KERNEL
 
+_GRAPHS = 64
+"""How many graphs a block may have; with torch's eight, videos of a ninth kind would run uncompiled without a word.
+
+A kind is another number of rows, one latent frame or several, with a face or without, each with fixed sizes first and
+with free ones from the second size on; adapted blocks have graphs of their own.
+"""
 _TRIAL_SHAPE = (2, 16, 2, 64)
 _TRIAL_TOLERANCE = 0.03  # of values that are about 1, in bfloat16
 
@@ -65,17 +73,17 @@ def _try_kernel(name: str, device: torch.device, dtype: torch.dtype) -> None:
         raise RuntimeError(f"it is wrong by {difference:.2g}")
 
 
-def set_attention(transformer: Any, name: str) -> None:
+def set_attention(transformer: Any, name: str | None) -> None:
     """Have all blocks of a transformer attend with one kernel.
 
     Args:
         transformer: ``MagicMirrorTransformer3DModel``.
-        name: One of ``ATTENTION_KERNELS`` that ``check_speed`` let pass.
+        name: One of ``ATTENTION_KERNELS`` that ``check_speed`` let pass; ``None`` is torch's choice.
     """
     pads = name == PADDED_KERNEL
     for processor in transformer.attn_processors.values():
         processor.token_multiple = TILE_TOKENS if pads else None
-    if pads:
+    if pads or name is None:
         transformer.reset_attention_backend()
         return
     # The library makes it the choice of every model in the process as well; that one is put back.
@@ -87,16 +95,20 @@ def set_attention(transformer: Any, name: str) -> None:
 
 
 def accelerate_pipeline(pipeline: Any, options: SpeedOptions) -> None:
-    """Apply the options to a pipeline that has its place on a device.
+    """Have a pipeline that has its place on a device run as the options say, however it ran before.
 
     Args:
         pipeline: ``MagicMirrorPipeline``.
         options: What was asked for, after ``check_speed``.
     """
-    if options.attention is not None:
-        set_attention(pipeline.transformer, options.attention)
+    transformer = pipeline.transformer
+    set_attention(transformer, options.attention)
+    for module in transformer.modules():
+        module._compiled_call_impl = None
     if options.compile:
-        pipeline.transformer.compile_repeated_blocks()
+        transformer.compile_repeated_blocks(**_compile_options())
+    if transformer.is_cache_enabled:
+        transformer.disable_cache()
     pipeline.step_cache = options.cache
     whole = pipeline.device.type == "cpu" and pipeline.vae.dtype == torch.float32
     wanted = has_bfloat16(pipeline.device) if options.bfloat16_decode is None else options.bfloat16_decode
@@ -110,10 +122,10 @@ def speed_record(pipeline: Any) -> dict[str, Any]:
         pipeline: ``MagicMirrorPipeline``, as it is now.
 
     Returns:
-        Whether its blocks are compiled, the attention kernel, the step cache with its threshold (``None`` computes
-        every step) and the precision of decoding.
+        Whether anything of the transformer is compiled, the attention kernel, the step cache with its threshold
+        (``None`` computes every step) and the precision of decoding.
     """
-    transformer, cache = pipeline.transformer, pipeline.step_cache
+    transformer = pipeline.transformer
     processor = next(iter(transformer.attn_processors.values()))
     active, _ = _AttentionBackendRegistry.get_active_backend()
     chosen = processor._attention_backend
@@ -121,11 +133,23 @@ def speed_record(pipeline: Any) -> dict[str, Any]:
     padded = chosen is None and getattr(processor, "token_multiple", None) is not None
     kernel = PADDED_KERNEL if padded else (chosen or active).value
     return {
-        "compile": any(block._compiled_call_impl is not None for block in transformer.transformer_blocks),
+        "compile": is_compiled_module(transformer)
+        or any(module._compiled_call_impl is not None for module in transformer.modules()),
         "attention": str(kernel),
-        "step_cache": None if cache is None else str(cache),
-        "decode_dtype": str(pipeline.decode_dtype or pipeline.vae.dtype).removeprefix("torch."),
+        "step_cache": _cache_name(transformer._cache_config, pipeline.step_cache),
+        "decode_dtype": str(pipeline.decode_precision).removeprefix("torch."),
     }
+
+
+def _cache_name(of_library: Any, cache: StepCache | None) -> str | None:
+    """Name of the cache that is in force; one that was enabled through the library comes before the pipeline's."""
+    if of_library is None:
+        return None if cache is None else str(cache)
+    if isinstance(of_library, FirstBlockCacheConfig):
+        return str(StepCache("first-block", of_library.threshold))
+    if isinstance(of_library, MagCacheConfig):
+        return f"mag:{of_library.threshold:g}"
+    return type(of_library).__name__.removesuffix("Config")
 
 
 @contextmanager
@@ -161,12 +185,21 @@ def _compiled_within(blocks: Any) -> Iterator[None]:
         if block._compiled_call_impl is not None and hooked and hooked[0].original_forward is not None:
             changed.append((block, block._compiled_call_impl, hooked[0], hooked[0].original_forward))
     for block, _, function, forward in changed:
-        block._compiled_call_impl, function.original_forward = None, torch.compile(forward)
+        block._compiled_call_impl, function.original_forward = None, torch.compile(forward, **_compile_options())
     try:
         yield
     finally:
         for block, compiled, function, forward in changed:
             block._compiled_call_impl, function.original_forward = compiled, forward
+
+
+def _compile_options() -> dict[str, Any]:
+    """What ``torch.compile`` takes to make as many graphs as there are kinds of videos."""
+    if "recompile_limit" in inspect.signature(torch.compile).parameters:
+        return {"recompile_limit": _GRAPHS}
+    # Before torch 2.13 it is a setting of the process; since then a setting would concern one thread alone.
+    torch._dynamo.config.recompile_limit = max(_GRAPHS, torch._dynamo.config.recompile_limit)
+    return {}
 
 
 def _cache_config(cache: StepCache, num_inference_steps: int) -> FirstBlockCacheConfig | MagCacheConfig:

@@ -7,7 +7,7 @@ from __future__ import annotations
 
 import inspect
 import math
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from typing import Any, Protocol
 
@@ -86,7 +86,7 @@ def denoise(
     identity: IdentityCondition | None = None,
     identity_scale: float = 1.0,
     precompute: bool = True,
-    generator: torch.Generator | None = None,
+    generator: torch.Generator | Sequence[torch.Generator] | None = None,
     attention_kwargs: dict[str, Any] | None = None,
     watcher: LoopWatcher | None = None,
 ) -> Tensor:
@@ -94,7 +94,7 @@ def denoise(
 
     Args:
         transformer: ``MagicMirrorTransformer3DModel``.
-        scheduler: ``CogVideoXDDIMScheduler`` or ``CogVideoXDPMScheduler`` after ``set_timesteps``.
+        scheduler: One of diffusers' after ``set_timesteps``.
         latents: (B, F, C, H, W) noise, scaled by ``scheduler.init_noise_sigma``.
         prompt_embeds: (B, T, D_txt), or (2 B, T, D_txt) with the unconditional rows first where guidance is active.
         guidance: Of text and identity together.
@@ -102,14 +102,14 @@ def denoise(
         identity: B rows; the unconditional rows get the null identity (decision 4).
         identity_scale: Strength; 0 is as if there was no identity.
         precompute: Make the identity's constants once; ``False`` makes them anew in every step, to the same result.
-        generator: For the noise of the DPM scheduler.
+        generator: For the noise of the DPM scheduler; a list has one for each row.
         attention_kwargs: Passed to the transformer.
         watcher: Called around every step.
 
     Returns:
         (B, F, C, H, W) clean latents.
     """
-    timesteps = scheduler.timesteps
+    timesteps, num_steps = scheduler.timesteps, scheduler.num_inference_steps
     arguments = _identity_arguments(
         transformer,
         identity,
@@ -129,7 +129,7 @@ def denoise(
                 scheduler.scale_model_input(latents, timestep),
                 prompt_embeds,
                 timestep,
-                guidance.at(timestep, len(timesteps)) if guidance.active else None,
+                guidance.at(timestep, num_steps) if guidance.active else None,
                 image_rotary_emb=rotary,
                 attention_kwargs=attention_kwargs,
                 **arguments(index),
@@ -204,9 +204,9 @@ def _scheduler_step(
     previous: Tensor | None,
     index: int,
     latents: Tensor,
-    generator: torch.Generator | None,
+    generator: torch.Generator | Sequence[torch.Generator] | None,
 ) -> tuple[Tensor, Tensor | None]:
-    """One step of either scheduler; returns latents and, for DPM, the predicted clean latents."""
+    """One step of a scheduler; returns latents and, for DPM, the predicted clean latents."""
     timestep = scheduler.timesteps[index]
     taken = inspect.signature(scheduler.step).parameters
     options = {"eta": 0.0, "generator": generator, "return_dict": False}

@@ -104,7 +104,7 @@ class MagicMirrorPipeline(PipelineSteps):
         self.memory_plan = MemoryPlan()
         self._interrupt = False
         self._current_timestep: Tensor | None = None
-        self._num_timesteps, self._guidance_scale = 0, 1.0
+        self._guidance_scale = 1.0
         self._attention_kwargs: dict[str, Any] | None = None
 
     @property
@@ -114,7 +114,7 @@ class MagicMirrorPipeline(PipelineSteps):
 
     @property
     def num_timesteps(self) -> int:
-        """Steps of the running or the last call; read by diffusers' callbacks."""
+        """Timesteps of the running or the last call; read by diffusers' callbacks."""
         return self._num_timesteps
 
     @property
@@ -183,9 +183,7 @@ class MagicMirrorPipeline(PipelineSteps):
         check_text(prompt, negative_prompt, prompt_embeds, negative_prompt_embeds)
         rows = 1 if prompt_embeds is None else prompt_embeds.size(0)
         check_video_count(num_videos_per_prompt)
-        check_randomness(
-            seed, generator, num_videos_per_prompt * (rows if prompt is None else len(texts_of(prompt)))
-        )
+        check_randomness(seed, generator, num_videos_per_prompt * (rows if prompt is None else len(texts_of(prompt))))
         check_identity_scale(identity_scale)
         check_callback_inputs(callback_inputs, self._callback_tensor_inputs)
         check_output_type(output_type)
@@ -274,7 +272,7 @@ class MagicMirrorPipeline(PipelineSteps):
         generator = _noise_source(seed, generator)
         guidance = Guidance(guidance_scale, use_dynamic_cfg)
         self._interrupt = False
-        self._num_timesteps, self._guidance_scale = num_inference_steps, guidance_scale
+        self._guidance_scale = guidance_scale
         self._attention_kwargs = attention_kwargs
         timer = StageTimer(self._execution_device)
         try:

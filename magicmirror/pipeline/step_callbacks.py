@@ -25,7 +25,7 @@ class CallbackWatcher:
         callback: ``callback(pipeline, step, timestep, tensors)``; may return replacements for the tensors.
         tensor_inputs: Names of the tensors that the callback wants.
         negative_prompt_embeds: (B, T, D_txt), or ``None``.
-        progress_bar: Advanced by one a step.
+        progress_bar: Advanced by one a step; its total is the number of steps that was asked for.
     """
 
     def __init__(
@@ -59,4 +59,11 @@ class CallbackWatcher:
             changed = self.callback(self.pipeline, state.index, state.timestep, wanted) or {}
             state.latents = changed.get("latents", state.latents)
             state.prompt_embeds = changed.get("prompt_embeds", state.prompt_embeds)
-        self.progress_bar.update()
+        if self._ends_step(state.index):
+            self.progress_bar.update()
+
+    def _ends_step(self, index: int) -> bool:
+        """Whether a step of those that were asked for is done; some schedulers take several timesteps for one."""
+        count, order = int(self.pipeline.num_timesteps), int(self.pipeline.scheduler.order)
+        warmup = count - int(self.progress_bar.total) * order
+        return index == count - 1 or (index >= warmup and (index + 1) % order == 0)

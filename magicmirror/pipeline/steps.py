@@ -38,7 +38,7 @@ class PipelineSteps(PersistentPipeline):
         vae_scale_factor_temporal: Pixel frames a latent frame.
         text_encoder_hook: accelerate's, where the text encoder leaves the device between prompts.
         step_cache: Reuse of denoising steps; ``None`` computes every one.
-        decode_dtype: Precision of the decoder's products where it differs from the VAE's own.
+        decode_dtype: Precision of a float32 decoder's products; ``None`` is float32.
     """
 
     vae_scale_factor_spatial: int
@@ -46,6 +46,7 @@ class PipelineSteps(PersistentPipeline):
     text_encoder_hook: Any = None
     step_cache: StepCache | None = None
     decode_dtype: torch.dtype | None = None
+    _num_timesteps: int = 0
 
     def encode_identity(self, references: Sequence[FaceReference]) -> IdentityCondition:
         """Encode one person.
@@ -180,7 +181,7 @@ class PipelineSteps(PersistentPipeline):
             latents: Noise to use instead, unit variance.
 
         Returns:
-            (B, F, C, H, W), scaled as the scheduler wants it.
+            (B, F, C, H, W), as they were given or drawn; ``denoise`` scales them.
         """
         shape = (
             batch_size,
@@ -192,8 +193,7 @@ class PipelineSteps(PersistentPipeline):
         device = self._execution_device
         if latents is None:
             latents = randn_tensor(shape, generator=generator, device=device, dtype=dtype)
-        noise: Tensor = latents.to(device) * self.scheduler.init_noise_sigma
-        return noise
+        return latents.to(device)
 
     def denoise(
         self,
@@ -209,10 +209,10 @@ class PipelineSteps(PersistentPipeline):
         attention_kwargs: dict[str, Any] | None = None,
         watcher: LoopWatcher | None = None,
     ) -> Tensor:
-        """Run the loop of ``magicmirror.pipeline.denoising``.
+        """Set the schedule and run the loop of ``magicmirror.pipeline.denoising``.
 
         Args:
-            latents: Of ``prepare_latents``.
+            latents: Of ``prepare_latents``: noise of unit variance.
             prompt_embeds: (B, T, D_txt).
             negative_prompt_embeds: As ``prompt_embeds``; needed where guidance is active.
             num_inference_steps: Steps.
@@ -227,12 +227,15 @@ class PipelineSteps(PersistentPipeline):
             (B, F, C, H, W) clean latents.
         """
         self.scheduler.set_timesteps(num_inference_steps, device=latents.device)
+        # Schedulers other than CogVideoX's may take several timesteps a step, and know their scale only now.
+        self._num_timesteps = len(self.scheduler.timesteps)
+        latents = latents * self.scheduler.init_noise_sigma
         if guidance.active:
             assert negative_prompt_embeds is not None
             prompt_embeds = torch.cat([negative_prompt_embeds, prompt_embeds])
         if identity is not None:
             identity = IdentityCondition(*(tokens.expand(latents.size(0), -1, -1) for tokens in identity))
-        with step_cache(self.transformer, self.step_cache, num_inference_steps):
+        with step_cache(self.transformer, self.step_cache, self._num_timesteps):
             return denoise(
                 self.transformer,
                 self.scheduler,
@@ -250,12 +253,18 @@ class PipelineSteps(PersistentPipeline):
     def decode_latents(self, latents: Tensor) -> Tensor:
         """Decode clean latents (B, F, C, H, W) to frames (B, 3, F, H, W), about [-1, 1]."""
         scaled = 1 / self.vae.config.scaling_factor * latents.permute(0, 2, 1, 3, 4)
-        if self.decode_dtype is None:
+        if self.decode_precision == self.vae.dtype:
             frames: Tensor = self.vae.decode(scaled).sample
             return frames
-        with torch.autocast(scaled.device.type, self.decode_dtype):
+        with torch.autocast(scaled.device.type, self.decode_precision):
             frames = self.vae.decode(scaled).sample
         return frames.to(latents.dtype)
+
+    @property
+    def decode_precision(self) -> torch.dtype:
+        """What the decoder multiplies in: where it has left float32 since ``decode_dtype`` was set, its own dtype."""
+        own: torch.dtype = self.vae.dtype
+        return self.decode_dtype if self.decode_dtype is not None and own == torch.float32 else own
 
     def _padding_frames(self, num_frames: int) -> int:
         """Latent frames put before the video, for CogVideoX 1.5 whose patches span several."""

@@ -1,7 +1,9 @@
 from functools import partial
+from itertools import product
 
 import pytest
 import torch
+from diffusers import FirstBlockCacheConfig, MagCacheConfig, TaylorSeerCacheConfig
 from diffusers.models.attention_dispatch import AttentionBackendName, _AttentionBackendRegistry
 
 from magicmirror.errors import ConfigError
@@ -144,6 +146,50 @@ def test_the_record_says_what_a_video_was_made_with(fresh_pipeline):
 
 
 @pytest.mark.parametrize(
+    ("config", "name"),
+    [
+        (FirstBlockCacheConfig(threshold=0.5), "first-block:0.5"),
+        (MagCacheConfig(threshold=0.25, mag_ratios=[1.0] * 3, num_inference_steps=3), "mag:0.25"),
+        (TaylorSeerCacheConfig(), "TaylorSeerCache"),
+    ],
+)
+def test_the_record_names_a_cache_that_was_enabled_through_the_library(fresh_pipeline, config, name):
+    fresh_pipeline.step_cache = StepCache("first-block", 0.125)
+    fresh_pipeline.transformer.enable_cache(config)
+    assert speed_record(fresh_pipeline)["step_cache"] == name
+    fresh_pipeline.transformer.disable_cache()
+    assert speed_record(fresh_pipeline)["step_cache"] == "first-block:0.125"
+
+
+@pytest.mark.parametrize("kernel", ["_native_math", PADDED_KERNEL])
+def test_no_options_undo_all_that_was_switched_on(fresh_pipeline, reference, kernel):
+    options = {"seed": 0, "num_inference_steps": 3, "guidance_scale": 3.0, "output_type": "latent"}
+    plain = SpeedOptions(bfloat16_decode=False)
+    accelerate_pipeline(fresh_pipeline, plain)
+    expected, record = fresh_pipeline("a man smiles", [reference], **options).frames, speed_record(fresh_pipeline)
+    accelerate_pipeline(fresh_pipeline, SpeedOptions(True, kernel, EAGER, True))
+    fresh_pipeline.transformer.enable_cache(FirstBlockCacheConfig(threshold=100.0))
+    assert set(speed_record(fresh_pipeline).values()).isdisjoint(record.values())
+    accelerate_pipeline(fresh_pipeline, plain)
+    assert speed_record(fresh_pipeline) == record
+    assert torch.equal(fresh_pipeline("a man smiles", [reference], **options).frames, expected)
+
+
+def test_videos_of_more_kinds_than_the_process_allows_graphs_run_compiled(fresh_pipeline, reference, monkeypatch):
+    runs = []
+    torch._dynamo.reset()
+    backend = lambda graph, _: lambda *tensors: runs.append(1) or graph.forward(*tensors)  # noqa: E731
+    monkeypatch.setattr(torch, "compile", partial(torch.compile, backend=backend))
+    with torch._dynamo.config.patch(recompile_limit=3):
+        accelerate_pipeline(fresh_pipeline, SpeedOptions(compile=True))
+        for scale, height in product((3.0, 1.0), (32, 48)):
+            options = {"height": height, "width": 16, "num_inference_steps": 1, "guidance_scale": scale}
+            fresh_pipeline("a man smiles", [reference], seed=0, output_type="latent", **options)
+    torch._dynamo.reset()
+    assert len(runs) == 4 * len(fresh_pipeline.transformer.transformer_blocks)
+
+
+@pytest.mark.parametrize(
     ("options", "message"),
     [
         ({"name": "tea", "threshold": 0.1}, "is no step cache.*first-block, mag"),
@@ -171,3 +217,14 @@ def test_decoding_in_bfloat16_changes_only_the_last_bits_of_a_picture(fresh_pipe
     assert 0 < abs(found - exact).mean() < 0.005
     accelerate_pipeline(fresh_pipeline, SpeedOptions(bfloat16_decode=False))
     assert (fresh_pipeline("a man smiles", [reference], **options).frames == exact).all()
+
+
+def test_a_pipeline_that_leaves_float32_decodes_in_its_own_precision(fresh_pipeline, reference):
+    accelerate_pipeline(fresh_pipeline, SpeedOptions(bfloat16_decode=True))
+    assert speed_record(fresh_pipeline)["decode_dtype"] == "bfloat16"
+    fresh_pipeline.to(torch.float16)
+    assert speed_record(fresh_pipeline)["decode_dtype"] == "float16"
+    options = {"seed": 0, "num_inference_steps": 2, "guidance_scale": 3.0}
+    found = fresh_pipeline("a man smiles", [reference], **options).frames
+    fresh_pipeline.decode_dtype = None
+    assert (fresh_pipeline("a man smiles", [reference], **options).frames == found).all()

@@ -1,12 +1,23 @@
 """What diffusers promises of a pipeline holds for ours too, or is refused: nothing of the face gets lost in silence."""
 
+import io
+
 import accelerate
 import pytest
 import torch
-from diffusers import CogVideoXDDIMScheduler, CogVideoXDPMScheduler, CogVideoXPipeline, UniPCMultistepScheduler
+from diffusers import (
+    CogVideoXDDIMScheduler,
+    CogVideoXDPMScheduler,
+    CogVideoXPipeline,
+    EulerDiscreteScheduler,
+    HeunDiscreteScheduler,
+    PNDMScheduler,
+    UniPCMultistepScheduler,
+)
 from diffusers.callbacks import PipelineCallback
 from diffusers.models.attention_processor import CogVideoXAttnProcessor2_0
 from peft import LoraConfig, get_peft_model_state_dict
+from tqdm import tqdm
 
 from magicmirror.errors import ConfigError, WeightsError
 from magicmirror.pipeline.pipeline import MagicMirrorPipeline
@@ -89,10 +100,28 @@ def test_a_callback_of_the_library_that_asks_for_a_share_of_the_steps_runs(make_
     assert seen == [(step, 1, 3.0, None) for step in range(3)]
 
 
-def test_another_scheduler_of_the_library_runs_as_in_the_stock_pipeline(make_pipeline):
-    pipeline = make_pipeline()
-    pipeline.scheduler = UniPCMultistepScheduler.from_config(pipeline.scheduler.config)
-    assert torch.isfinite(run(pipeline, None)).all()
+@pytest.mark.parametrize("dynamic", [False, True])
+@pytest.mark.parametrize(
+    "scheduler", [UniPCMultistepScheduler, EulerDiscreteScheduler, HeunDiscreteScheduler, PNDMScheduler]
+)
+def test_another_scheduler_of_the_library_gives_the_latents_of_the_stock_pipeline(
+    make_pipeline, stock_of, monkeypatch, scheduler, dynamic
+):
+    ours = make_pipeline()
+    stock = stock_of(ours)
+    updates = {}
+    for pipeline in (ours, stock):
+        pipeline.scheduler = scheduler.from_config(pipeline.scheduler.config)
+        bar = tqdm(total=4, file=io.StringIO())
+        monkeypatch.setattr(pipeline, "progress_bar", lambda total, bar=bar: bar)
+        updates[pipeline] = bar
+    size = {"height": 32, "width": 32, "num_frames": 9, "max_sequence_length": 24}
+    options = {**OPTIONS, **size, "num_inference_steps": 4, "use_dynamic_cfg": dynamic}
+    del options["seed"]
+    expected = stock("a man smiles", generator=torch.Generator().manual_seed(0), **options).frames
+    assert torch.equal(ours("a man smiles", generator=torch.Generator().manual_seed(0), **options).frames, expected)
+    assert ours.num_timesteps == stock.num_timesteps
+    assert updates[ours].n == updates[stock].n == 4
 
 
 def test_a_list_of_negative_prompts_has_one_for_each(make_pipeline):
