@@ -69,13 +69,15 @@ class BlockAdapter(nn.Module):
         """Start as the paper does: modulation predictors zero, cross term adding nothing.
 
         Args:
-            to_k: The block's own key projection, which the cross keys start from.
+            to_k: The block's own key projection, which the cross keys start from; may be stored in 8 bits.
         """
         for linear in (self.face_modulation[-1], self.can[-1], self.to_v):
             for parameter in linear.parameters():
                 parameter.zero_()
         cast(nn.Linear, self.can[0]).reset_parameters()
-        self.to_k.load_state_dict(to_k.state_dict())
+        for name, value in to_k.named_parameters():
+            stored: Any = value
+            self.to_k.get_parameter(name).copy_(stored.dequantize() if hasattr(stored, "qdata") else stored)
 
 
 class MagicMirrorBlock(CogVideoXBlock):  # type: ignore[misc]

@@ -131,7 +131,7 @@ class MagicMirrorTransformer3DModel(CogVideoXTransformer3DModel):  # type: ignor
         unknown = sorted(set(adapter_config) - set(_ADAPTER_CONFIG))
         if unknown:
             raise TypeError(f"not adapter settings: {unknown}; known are {list(_ADAPTER_CONFIG)}.")
-        config = {k: v for k, v in base.config.items() if not k.startswith("_")}
+        config = {k: v for k, v in base.config.items() if not k.startswith("_") and k != "quantization_config"}
         with torch.device("meta"):
             model = cls(**config, **adapter_config)
         parameter = next(base.parameters())
@@ -144,6 +144,9 @@ class MagicMirrorTransformer3DModel(CogVideoXTransformer3DModel):  # type: ignor
                 fresh = nn.Parameter(torch.empty_like(value, device=parameter.device, dtype=parameter.dtype))
                 setattr(model.get_submodule(name.rpartition(".")[0]), name.rpartition(".")[2], fresh)
         model.reset_adapter()
+        if getattr(base, "hf_quantizer", None) is not None:  # the library saves quantised weights by it
+            model.hf_quantizer = base.hf_quantizer
+            model.register_to_config(quantization_config=base.config["quantization_config"])
         return cast(Self, model.train(base.training))
 
     @classmethod

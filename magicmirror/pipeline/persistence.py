@@ -22,6 +22,7 @@ from magicmirror.pipeline.assembly import STOCK_CLASS, assemble, check_component
 from magicmirror.pipeline.completeness import check_networks, check_tokenizer, explained
 from magicmirror.pipeline.components import recorded_as
 from magicmirror.pipeline.hub import HubOptions
+from magicmirror.pipeline.quantisation import accept_loaded, check_savable
 from magicmirror.pipeline.sources import (
     PHOTOMAKER,
     adapter_path,
@@ -137,11 +138,26 @@ class PersistentPipeline(DiffusionPipeline, CogVideoXLoraLoaderMixin):  # type: 
             pipeline: Self = super().from_pretrained(folder, variant=variant, **options)
             loaded = {name: part for name, part in pipeline.components.items() if name not in options}
             check_networks(folder, loaded, weight_files(component_files(folder), variant))
+        accept_loaded([part for part in loaded.values() if isinstance(part, nn.Module)], options["dtype"])
         pipeline.provenance = {"base": folder_hash(folder), "adapter": "part of base"}
         for component in pipeline.components.values():
             if isinstance(component, nn.Module):
                 _align(component)
         return pipeline
+
+    def save_pretrained(self, save_directory: str | os.PathLike[str], *arguments: Any, **options: Any) -> None:
+        """Save all components, as every diffusers pipeline does; weights in 8 bits are saved so.
+
+        Args:
+            save_directory: Made if needed.
+            *arguments: As for every diffusers pipeline.
+            **options: As for every diffusers pipeline.
+
+        Raises:
+            WeightsError: For quantised weights that could not be loaded again; nothing is written then.
+        """
+        check_savable(self.components)
+        super().save_pretrained(save_directory, *arguments, **options)
 
     def save_adapter(self, folder: str | os.PathLike[str], config: Mapping[str, Any] | None = None) -> None:
         """Save what the training stages train: the transformer's adapter, face perceiver and fusion.

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import logging
+from dataclasses import replace
 from typing import Any, cast
 
 import accelerate
@@ -22,7 +23,7 @@ from magicmirror.pipeline.memory_options import MemoryOptions
 from magicmirror.pipeline.model_size import VideoWork, measure_networks, whole_tile_px
 from magicmirror.pipeline.pipeline import MagicMirrorPipeline
 from magicmirror.pipeline.profiles import Profile
-from magicmirror.pipeline.quantisation import quantise
+from magicmirror.pipeline.quantisation import quantise, stored_kind
 
 log = logging.getLogger(__name__)
 
@@ -79,7 +80,8 @@ def place(
         The same pipeline; its ``memory_plan`` says what was chosen and why.
 
     Raises:
-        ConfigError: If quantisation was asked for and torchao is missing, or offloading on a CPU.
+        ConfigError: If quantisation was asked for and torchao is missing, or the weights are stored in another kind;
+            or for offloading on a CPU.
     """
     options = options or MemoryOptions()
     if device.type == "cpu" and options.policy not in ("auto", "resident"):
@@ -87,6 +89,8 @@ def place(
             f'The memory policy "{options.policy}" moves weights between a GPU and the CPU, and this device is a CPU.',
             'Use "auto".',
         )
+    if options.quantisation == "none":  # a pipeline that was quantised or saved so before stays it
+        options = replace(options, quantisation=stored_kind(pipeline))
     networks = {name: part for name, part in pipeline.components.items() if isinstance(part, nn.Module)}
     size = measure_networks(networks, pipeline.transformer.dtype.itemsize, options.quantisation)
     plan = choose_plan(size, usual_work(profile), options, free_bytes(device), device.type, profile.vae_tiling)

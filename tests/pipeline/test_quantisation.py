@@ -6,9 +6,13 @@ import pytest
 import torch
 from torch import nn
 
-from magicmirror.errors import ConfigError
+from magicmirror.errors import ConfigError, WeightsError
 from magicmirror.models.transformer import MagicMirrorTransformer3DModel
-from magicmirror.pipeline.quantisation import is_quantised, quantise, weight_bytes
+from magicmirror.pipeline.memory_options import MemoryOptions
+from magicmirror.pipeline.pipeline import MagicMirrorPipeline
+from magicmirror.pipeline.placement import place
+from magicmirror.pipeline.profiles import find_profile
+from magicmirror.pipeline.quantisation import is_quantised, quantise, stored_kind, weight_bytes
 
 OPTIONS = {"num_inference_steps": 2, "guidance_scale": 3.0, "seed": 0, "output_type": "latent"}
 MODULES_TO_KEEP = [
@@ -25,6 +29,13 @@ MODULES_TO_KEEP = [
 
 def latents(pipeline, reference):
     return pipeline("a man smiles", [reference], **OPTIONS).frames
+
+
+def in_precision(pipeline, dtype):
+    for part in pipeline.components.values():
+        if isinstance(part, nn.Module):
+            nn.Module.to(part, dtype)
+    return pipeline
 
 
 def plain_weights(network):
@@ -81,6 +92,76 @@ def test_the_library_s_own_way_loads_and_saves(fresh_pipeline, tmp_path):
     again = MagicMirrorTransformer3DModel.from_pretrained(tmp_path / "small", torch_dtype=torch.bfloat16)
     weights = [model.transformer_blocks[2].ff.net[0].proj.weight.dequantize() for model in (loaded, again)]
     assert torch.equal(*weights)
+
+
+@pytest.mark.parametrize(
+    ("kind", "dtype"), [("int8", torch.float32), ("int8", torch.bfloat16), ("fp8", torch.bfloat16)]
+)
+def test_a_pipeline_in_eight_bits_is_saved_and_loaded_with_them(make_pipeline, reference, tmp_path, kind, dtype):
+    pytest.importorskip("torchao")
+    pipeline = in_precision(make_pipeline(), dtype)
+    quantise(pipeline, kind)
+    expected = latents(pipeline, reference)
+    pipeline.save_pretrained(tmp_path / "small")
+    again = MagicMirrorPipeline.from_pretrained(tmp_path / "small", dtype=dtype)
+    assert stored_kind(again) == kind and torch.equal(latents(again, reference), expected)
+    again.save_pretrained(tmp_path / "third")
+    third = MagicMirrorPipeline.from_pretrained(tmp_path / "third", dtype=dtype)
+    assert torch.equal(latents(third, reference), expected)
+    other = torch.bfloat16 if dtype == torch.float32 else torch.float32
+    with pytest.raises(WeightsError, match=f"made for {dtype}, and {other} was asked for.*with dtype={dtype}"):
+        MagicMirrorPipeline.from_pretrained(tmp_path / "small", dtype=other)
+
+
+def test_weights_that_torchao_quantised_unknown_to_the_library_are_not_saved_in_part(fresh_pipeline, tmp_path):
+    torchao = pytest.importorskip("torchao.quantization")
+    torchao.quantize_(fresh_pipeline.transformer, torchao.Int8WeightOnlyConfig(), filter_fn=is_quantised)
+    with pytest.raises(WeightsError, match=r"transformer was quantised by torchao directly.*Quantise it with"):
+        fresh_pipeline.save_pretrained(tmp_path / "small")
+    assert not (tmp_path / "small").exists()
+
+
+def test_weights_are_quantised_once(fresh_pipeline, reference):
+    pytest.importorskip("torchao")
+    profile, cpu = find_profile("preview"), torch.device("cpu")
+    place(fresh_pipeline, profile, cpu, MemoryOptions(quantisation="int8"))
+    expected = latents(fresh_pipeline, reference)
+    for options in (MemoryOptions(quantisation="int8"), MemoryOptions()):
+        place(fresh_pipeline, profile, cpu, options)
+        assert fresh_pipeline.memory_plan.quantisation == "int8"
+        assert torch.equal(latents(fresh_pipeline, reference), expected)
+    with pytest.raises(ConfigError, match=r"stored as int8, and fp8 was asked for\. Load the pipeline again"):
+        place(fresh_pipeline, profile, cpu, MemoryOptions(quantisation="fp8"))
+
+
+@pytest.mark.parametrize("by_library", [False, True])
+def test_a_stock_transformer_in_eight_bits_gets_an_adapter(make_pipeline, stock_of, reference, tmp_path, by_library):
+    torchao = pytest.importorskip("torchao.quantization")
+    from diffusers import CogVideoXTransformer3DModel, TorchAoConfig
+
+    pipeline = in_precision(make_pipeline(), torch.bfloat16)
+    stock, config = stock_of(pipeline).transformer.to(torch.bfloat16), torchao.Int8WeightOnlyConfig()
+    if by_library:
+        stock.save_pretrained(tmp_path / "stock")
+        stock = CogVideoXTransformer3DModel.from_pretrained(
+            tmp_path / "stock",
+            quantization_config=TorchAoConfig(config, modules_to_not_convert=MODULES_TO_KEEP),
+            torch_dtype=torch.bfloat16,
+        )
+    else:
+        torchao.quantize_(stock, config, filter_fn=is_quantised)
+    settings = {"identity_dim": 20, "num_face_tokens": 4, "identity_proj_dim": 8, "can_hidden_dim": 8}
+    wrapped = MagicMirrorTransformer3DModel.from_base(stock, **settings)
+    keys = wrapped.transformer_blocks[2].adapter.to_k
+    assert type(keys.weight) is nn.Parameter
+    assert torch.equal(keys.weight, stock.transformer_blocks[2].attn1.to_k.weight.dequantize())
+    pipeline.transformer = wrapped
+    expected = latents(pipeline, reference)
+    assert torch.isfinite(expected).all()
+    if by_library:
+        pipeline.save_pretrained(tmp_path / "small")
+        again = MagicMirrorPipeline.from_pretrained(tmp_path / "small", dtype=torch.bfloat16)
+        assert torch.equal(latents(again, reference), expected)
 
 
 def test_bytes_of_plain_weights():
