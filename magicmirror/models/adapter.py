@@ -17,16 +17,19 @@ import hashlib
 import json
 import os
 from collections.abc import Mapping
+from functools import partial
 from math import prod
 from pathlib import Path
 from typing import Any
 
+import torch
 from safetensors import SafetensorError, safe_open
 from safetensors.torch import save_file
 from torch import Tensor, nn
 
 from magicmirror.errors import WeightsError
 from magicmirror.media import complete_files, make_folder
+from magicmirror.models.lora import plain_state_dict
 
 WEIGHTS_FILE = "magicmirror_adapter.safetensors"
 CONFIG_FILE = "magicmirror_adapter.json"
@@ -120,11 +123,12 @@ def load_adapter(source: str | os.PathLike[str], modules: Mapping[str, nn.Module
     path = weights_path(source)
     for part, module in modules.items():
         _check_configuration(path, part, description.get(part), _configuration(module))
-    found = _read_tensors(path, _tensors(modules))
+    tensors = _tensors(modules)
+    found = _read_tensors(path, tensors)
     verified_sha256(path, description)
-    for part, module in modules.items():
-        own = {name.removeprefix(f"{part}."): value for name, value in found.items() if name.startswith(f"{part}.")}
-        module.load_state_dict(own, strict=False)  # names and shapes were compared above
+    with torch.no_grad():
+        for name, value in found.items():
+            tensors[name].copy_(value)
 
 
 def weights_path(source: str | os.PathLike[str]) -> Path:
@@ -243,7 +247,7 @@ def _tensors(modules: Mapping[str, nn.Module]) -> dict[str, Tensor]:
     """``part.name`` -> tensor of all that belongs to the adapter."""
     tensors = {}
     for part, module in modules.items():
-        read: Any = getattr(module, "adapter_state_dict", module.state_dict)
+        read: Any = getattr(module, "adapter_state_dict", partial(plain_state_dict, module))
         tensors.update({f"{part}.{name}": value for name, value in read().items()})
     if any(value.is_meta for value in tensors.values()):
         # Copying into such a tensor does nothing, without a word.

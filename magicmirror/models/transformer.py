@@ -17,6 +17,7 @@ from magicmirror.errors import WeightsError
 from magicmirror.models.adapter import BASE_SETTINGS, load_adapter, save_adapter
 from magicmirror.models.block import BlockAdapter, MagicMirrorBlock
 from magicmirror.models.identity import IdentityConstants, StepIdentity, block_constants
+from magicmirror.models.lora import for_base, plain_state_dict
 from magicmirror.models.onloading import onloaded
 
 
@@ -198,8 +199,12 @@ class MagicMirrorTransformer3DModel(CogVideoXTransformer3DModel):  # type: ignor
         return iter(cast(Any, self.transformer_blocks))
 
     def adapter_state_dict(self) -> dict[str, Tensor]:
-        """The adapter's tensors by name."""
-        return {name: value for name, value in self.state_dict().items() if self.is_adapter_key(name)}
+        """The adapter's tensors by name, also where PEFT has put layers of its own around them."""
+        return plain_state_dict(self, self.is_adapter_key)
+
+    def add_adapter(self, adapter_config: Any, adapter_name: str = "default") -> None:
+        """Add a LoRA of PEFT's for training; see ``magicmirror.models.lora``."""
+        super().add_adapter(for_base(adapter_config), adapter_name)
 
     def adapter_config(self) -> dict[str, Any]:
         """The settings that the adapter's tensors depend on; two models that share them can share an adapter."""
@@ -376,21 +381,11 @@ class MagicMirrorTransformer3DModel(CogVideoXTransformer3DModel):  # type: ignor
 
 
 _ADAPTER_CONFIG = (
-    "identity_dim",
-    "num_identity_tokens",
-    "num_face_tokens",
-    "adapter_stride",
-    "identity_proj_dim",
-    "can_hidden_dim",
+    *("identity_dim", "num_identity_tokens", "num_face_tokens"),
+    *("adapter_stride", "identity_proj_dim", "can_hidden_dim"),
 )
 
 _BLOCK_CONFIG = (
-    "num_attention_heads",
-    "attention_head_dim",
-    "time_embed_dim",
-    "dropout",
-    "activation_fn",
-    "attention_bias",
-    "norm_elementwise_affine",
-    "norm_eps",
+    *("num_attention_heads", "attention_head_dim", "time_embed_dim", "dropout"),
+    *("activation_fn", "attention_bias", "norm_elementwise_affine", "norm_eps"),
 )

@@ -11,6 +11,7 @@ from typing import Any, Self
 import diffusers
 import torch
 import transformers
+from accelerate.hooks import add_hook_to_module, remove_hook_from_module
 from diffusers import DiffusionPipeline
 from diffusers.loaders import CogVideoXLoraLoaderMixin
 from torch import nn
@@ -41,7 +42,13 @@ _ALIGNMENT_BYTES = 64
 
 
 class PersistentPipeline(DiffusionPipeline, CogVideoXLoraLoaderMixin):  # type: ignore[misc]
-    """A diffusers pipeline with components of this package; it takes LoRA weights that were made for CogVideoX."""
+    """A diffusers pipeline with components of this package; it takes LoRA weights that were made for CogVideoX.
+
+    Attributes:
+        text_encoder_hook: accelerate's, where the text encoder leaves the device between prompts.
+    """
+
+    text_encoder_hook: Any = None
 
     def register_to_config(self, **components: Any) -> None:
         """Record components for ``model_index.json``; see ``magicmirror.pipeline.components``."""
@@ -158,6 +165,23 @@ class PersistentPipeline(DiffusionPipeline, CogVideoXLoraLoaderMixin):  # type: 
         """
         check_savable(self.components)
         super().save_pretrained(save_directory, *arguments, **options)
+
+    def load_lora_weights(self, *source: Any, **options: Any) -> None:
+        """Load a LoRA that was made for CogVideoX, as diffusers does; the networks stay where they are.
+
+        Args:
+            *source: As for every diffusers pipeline.
+            **options: As for every diffusers pipeline.
+        """
+        # diffusers takes any hook for the offloading of all networks, and switches that on afterwards.
+        hook = self.text_encoder_hook
+        if hook is not None:
+            remove_hook_from_module(self.text_encoder)
+        try:
+            super().load_lora_weights(*source, **options)
+        finally:
+            if hook is not None:
+                add_hook_to_module(self.text_encoder, hook.hook)
 
     def save_adapter(self, folder: str | os.PathLike[str], config: Mapping[str, Any] | None = None) -> None:
         """Save what the training stages train: the transformer's adapter, face perceiver and fusion.

@@ -36,14 +36,12 @@ class PipelineSteps(PersistentPipeline):
     Attributes:
         vae_scale_factor_spatial: Px a side of a latent cell.
         vae_scale_factor_temporal: Pixel frames a latent frame.
-        text_encoder_hook: accelerate's, where the text encoder leaves the device between prompts.
         step_cache: Reuse of denoising steps; ``None`` computes every one.
         decode_dtype: Precision of a float32 decoder's products; ``None`` is float32.
     """
 
     vae_scale_factor_spatial: int
     vae_scale_factor_temporal: int
-    text_encoder_hook: Any = None
     step_cache: StepCache | None = None
     decode_dtype: torch.dtype | None = None
     _num_timesteps: int = 0

@@ -1,0 +1,57 @@
+"""LoRA layers of PEFT beside the adapter: a LoRA of the base neither trains the adapter nor gets into its file.
+
+PEFT finds layers by the end of their names, and ``to_k`` and ``to_v`` are names of the adapter's layers too. Around every
+one that it finds it puts a layer of its own, after which the weights have other names.
+"""
+
+from __future__ import annotations
+
+import copy
+from collections.abc import Callable
+from typing import Any
+
+from torch import Tensor, nn
+
+from magicmirror.errors import WeightsError
+
+_ADAPTER_LAYERS = r"(.*\.)?(adapter|identity_proj)(\..*)?"
+"""Regular expression for the names of the adapter's layers in the transformer."""
+
+
+def for_base(config: Any) -> Any:
+    """A PEFT configuration that leaves the adapter's layers out, unless it says itself what to leave out or names them.
+
+    Args:
+        config: ``LoraConfig`` or another with ``target_modules``; it is not changed.
+    """
+    targets = getattr(config, "target_modules", None) or ()
+    named = [targets] if isinstance(targets, str) else targets
+    if getattr(config, "exclude_modules", ...) is not None or any("adapter" in each for each in named):
+        return config
+    config = copy.copy(config)
+    config.exclude_modules = _ADAPTER_LAYERS
+    return config
+
+
+def plain_state_dict(module: nn.Module, is_wanted: Callable[[str], bool] = lambda _: True) -> dict[str, Tensor]:
+    """State of a module as it would be without PEFT's layers; the tensors are the module's own.
+
+    Args:
+        module: With or without such layers.
+        is_wanted: Says of a name whether its tensor is.
+
+    Raises:
+        WeightsError: If a LoRA is fused into one of the wanted weights.
+    """
+    tensors = dict(module.state_dict())
+    for name, layer in module.named_modules():
+        if not hasattr(layer, "base_layer"):
+            continue
+        of_layer = [key for key in tensors if key.startswith(f"{name}.")]
+        base = {
+            key.replace(f"{name}.base_layer.", f"{name}."): tensors[key] for key in of_layer if ".base_layer." in key
+        }
+        if getattr(layer, "merged", False) and any(is_wanted(key) for key in base):
+            raise WeightsError(f"A LoRA is fused into {name}, a layer of the adapter.", "Call unfuse_lora() first.")
+        tensors = {key: value for key, value in tensors.items() if key not in of_layer} | base
+    return {key: value for key, value in tensors.items() if is_wanted(key)}
