@@ -1,7 +1,7 @@
 """LoRA layers of PEFT beside the adapter: a LoRA of the base neither trains the adapter nor gets into its file.
 
-PEFT finds layers by the end of their names, and ``to_k`` and ``to_v`` are names of the adapter's layers too. Around every
-one that it finds it puts a layer of its own, after which the weights have other names.
+PEFT finds layers by the end of their names, and ``to_k`` and ``to_v`` are names of the adapter's layers too. Around
+every one that it finds it puts a layer of its own, after which the weights have other names.
 """
 
 from __future__ import annotations

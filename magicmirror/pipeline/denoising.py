@@ -58,12 +58,14 @@ class StepState:
         timestep: Scalar tensor.
         latents: (B, F, C, H, W).
         prompt_embeds: (B, T, D_txt), or (2 B, T, D_txt) with the unconditional rows first.
+        guidance_scale: Of this step; without a dynamic scale, that of the next one too.
     """
 
     index: int
     timestep: Tensor
     latents: Tensor
     prompt_embeds: Tensor
+    guidance_scale: float
 
 
 class LoopWatcher(Protocol):
@@ -120,25 +122,27 @@ def denoise(
         attention_kwargs,
     )
     previous: Tensor | None = None
+    scale = guidance.scale
     try:
         for index, timestep in enumerate(timesteps):
             if watcher is not None and not watcher.before_step(timestep):
                 break
+            scale = guidance.at(timestep, num_steps) if guidance.dynamic else scale
             velocity = _predict(
                 transformer,
                 scheduler.scale_model_input(latents, timestep),
                 prompt_embeds,
                 timestep,
-                guidance.at(timestep, num_steps) if guidance.active else None,
+                scale if guidance.active else None,
                 image_rotary_emb=rotary,
                 attention_kwargs=attention_kwargs,
                 **arguments(index),
             )
             latents, previous = _scheduler_step(scheduler, velocity, previous, index, latents, generator)
-            state = StepState(index, timestep, latents.to(prompt_embeds.dtype), prompt_embeds)
+            state = StepState(index, timestep, latents.to(prompt_embeds.dtype), prompt_embeds, scale)
             if watcher is not None:
                 watcher.after_step(state)
-            latents, prompt_embeds = state.latents, state.prompt_embeds
+            latents, prompt_embeds, scale = state.latents, state.prompt_embeds, state.guidance_scale
     finally:
         # A run that ends early must not leave its cached blocks to the next request.
         transformer._reset_stateful_cache()

@@ -2,7 +2,9 @@
 
 from __future__ import annotations
 
+import math
 from collections.abc import Sequence
+from numbers import Integral
 
 import torch
 from torch import Tensor
@@ -26,7 +28,7 @@ def check_size(height: int, width: int, cell: int, largest: tuple[int, int] | No
     """
     for index, (name, size) in enumerate((("height", height), ("width", width))):
         limit = largest[index] if largest is not None else max(size, cell)
-        if size < cell or size % cell or size > limit:
+        if not isinstance(size, Integral) or size < cell or size % cell or size > limit:
             nearest = min(max(cell, round(size / cell) * cell), limit)
             upto = f" up to {limit}" if largest is not None else ""
             raise ConfigError(
@@ -50,10 +52,11 @@ def check_frame_count(num_frames: int, frame_stride: int, decoded: bool) -> None
     """
 
     def works(count: int) -> bool:
-        return count >= 1 and (not decoded or count % (2 * frame_stride) in (0, 1))
+        return isinstance(count, Integral) and count >= 1 and (not decoded or count % (2 * frame_stride) in (0, 1))
 
     if not works(num_frames):
-        around = range(max(num_frames, 1) - 2 * frame_stride, max(num_frames, 1) + 2 * frame_stride)
+        first = max(int(num_frames), 1)
+        around = range(first - 2 * frame_stride, first + 2 * frame_stride)
         nearest = min(filter(works, around), key=lambda count: abs(count - num_frames))
         pair = 2 * frame_stride
         raise ConfigError(
@@ -83,10 +86,6 @@ def check_text(
         rows = prompt_embeds.size(0) if prompt_embeds is not None else len(texts_of(prompt or ""))
         if len(negative_prompt) != rows:
             raise ConfigError(f"{len(negative_prompt)} negative prompts were given for {rows}.", "Give one for each.")
-    if prompt_embeds is not None and negative_prompt_embeds is not None:
-        shapes = tuple(prompt_embeds.shape), tuple(negative_prompt_embeds.shape)
-        if shapes[0] != shapes[1]:
-            raise ConfigError(f"prompt_embeds and negative_prompt_embeds differ in shape: {shapes[0]} and {shapes[1]}.")
 
 
 def check_identity_scale(scale: float) -> None:
@@ -105,13 +104,15 @@ def check_randomness(
     """Refuse a call that could not be repeated.
 
     Args:
-        seed: Of all noise.
+        seed: Of all noise; a whole number that fits into 64 bits.
         generator: In place of it; a list has one for each video.
         rows: Videos.
 
     Raises:
-        ConfigError: If there is no seed, or two sources of noise, or a list of another length.
+        ConfigError: If there is no seed, or none that torch takes, two sources of noise, or a list of another length.
     """
+    if seed is not None and not (isinstance(seed, Integral) and -(2**63) <= seed < 2**64):
+        raise ConfigError(f"seed must be a whole number of 64 bits, got {seed!r}.")
     if isinstance(generator, Sequence) and len(generator) != rows:
         raise ConfigError(f"{len(generator)} generators were given for {rows} videos.", "Give one for each, or one.")
     if (seed is None) == (generator is None):
@@ -119,14 +120,72 @@ def check_randomness(
         raise ConfigError(f"Give either seed or generator, got {given}.", "A seed such as 0 makes a result repeatable.")
 
 
-def check_video_count(num_videos_per_prompt: int) -> None:
-    """Refuse a number of videos that is none.
+def check_count(name: str, count: int, most: int | None = None) -> None:
+    """Refuse what is no number of things.
+
+    Args:
+        name: Of the argument.
+        count: Its value.
+        most: The largest; ``None`` is no limit.
 
     Raises:
-        ConfigError: If it is below one, or no whole number.
+        ConfigError: If it is below one, above the limit, or no whole number.
     """
-    if not isinstance(num_videos_per_prompt, int) or num_videos_per_prompt < 1:
-        raise ConfigError(f"num_videos_per_prompt must be a whole number from 1 on, got {num_videos_per_prompt!r}.")
+    if not isinstance(count, Integral) or count < 1 or (most is not None and count > most):
+        upto = "on" if most is None else f"to {most}"
+        raise ConfigError(f"{name} must be a whole number from 1 {upto}, got {count!r}.")
+
+
+def check_guidance(scale: float) -> None:
+    """Refuse a scale that is no number, which would switch guidance off or make a video of nothing.
+
+    Raises:
+        ConfigError: If it is none.
+    """
+    if not math.isfinite(scale):
+        raise ConfigError(f"guidance_scale must be a finite number, got {scale}.", "6 is CogVideoX's usual one.")
+
+
+def check_latents(latents: Tensor, shape: Sequence[int]) -> None:
+    """Refuse first noise that is not of the video that was asked for.
+
+    Args:
+        latents: Noise.
+        shape: (B, F, C, H, W) of that video.
+
+    Raises:
+        ConfigError: With the shape that works.
+    """
+    if tuple(latents.shape) != tuple(shape):
+        raise ConfigError(
+            f"latents are {tuple(latents.shape)}, expected {tuple(shape)}.",
+            "They are (videos, frames, channels, height, width), the last two in latent cells.",
+        )
+
+
+def check_embeds(
+    prompt_embeds: Tensor | None, negative_prompt_embeds: Tensor | None, encoded: Sequence[int], guided: bool
+) -> None:
+    """Refuse embeddings that do not fit the model, or each other where guidance puts them into one batch.
+
+    Args:
+        prompt_embeds: In place of text, or ``None``.
+        negative_prompt_embeds: In place of the negative text, or ``None``.
+        encoded: (P, T, D_txt) of text that the pipeline encodes itself.
+        guided: Whether negative text is needed.
+
+    Raises:
+        ConfigError: With both shapes.
+    """
+    positive = tuple(encoded) if prompt_embeds is None else tuple(prompt_embeds.shape)
+    negative = tuple(encoded) if negative_prompt_embeds is None else tuple(negative_prompt_embeds.shape)
+    if len(positive) != len(encoded) or positive[-1] != encoded[-1]:
+        raise ConfigError(f"prompt_embeds are {positive}, expected (prompts, tokens, {encoded[-1]}).")
+    if guided and positive != negative:
+        raise ConfigError(
+            f"The prompts' embeddings are {positive}, those of the negative prompts {negative}.",
+            "Give both of encode_prompt, or max_sequence_length as many tokens as were given.",
+        )
 
 
 def check_output_type(output_type: str) -> None:

@@ -166,6 +166,11 @@ class PersistentPipeline(DiffusionPipeline, CogVideoXLoraLoaderMixin):  # type: 
         check_savable(self.components)
         super().save_pretrained(save_directory, *arguments, **options)
 
+    def remove_all_hooks(self) -> None:
+        """Remove all hooks of accelerate; the text encoder's is forgotten with them."""
+        super().remove_all_hooks()
+        self.text_encoder_hook = None
+
     def load_lora_weights(self, *source: Any, **options: Any) -> None:
         """Load a LoRA that was made for CogVideoX, as diffusers does; the networks stay where they are.
 

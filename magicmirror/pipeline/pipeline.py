@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
-from typing import Any
+from typing import Any, cast
 
 import torch
 from diffusers import AutoencoderKLCogVideoX, CogVideoXDDIMScheduler, CogVideoXDPMScheduler
@@ -24,13 +24,16 @@ from magicmirror.pipeline.conditioning import IdentityCondition, reference_tenso
 from magicmirror.pipeline.denoising import Guidance
 from magicmirror.pipeline.input_checks import (
     check_callback_inputs,
+    check_count,
+    check_embeds,
     check_frame_count,
+    check_guidance,
     check_identity_scale,
+    check_latents,
     check_output_type,
     check_randomness,
     check_size,
     check_text,
-    check_video_count,
     texts_of,
 )
 from magicmirror.pipeline.memory_forecast import MemoryPlan
@@ -143,9 +146,12 @@ class MagicMirrorPipeline(PipelineSteps):
         negative_prompt: str | Sequence[str] | None = None,
         prompt_embeds: Tensor | None = None,
         negative_prompt_embeds: Tensor | None = None,
+        num_inference_steps: int = 50,
+        guidance_scale: float = 6.0,
         num_videos_per_prompt: int = 1,
         seed: int | None = None,
         generator: torch.Generator | Sequence[torch.Generator] | None = None,
+        latents: Tensor | None = None,
         identity_scale: float = 1.0,
         max_sequence_length: int | None = None,
         output_type: str = "np",
@@ -162,9 +168,12 @@ class MagicMirrorPipeline(PipelineSteps):
             negative_prompt: Text, a text for each prompt, or ``None``.
             prompt_embeds: In place of ``prompt``.
             negative_prompt_embeds: In place of ``negative_prompt``.
+            num_inference_steps: Denoising steps.
+            guidance_scale: Classifier-free guidance.
             num_videos_per_prompt: Videos of every prompt.
             seed: Of the noise.
             generator: In place of ``seed``; a list has one for each video.
+            latents: First noise, or ``None``.
             identity_scale: Strength of the identity.
             max_sequence_length: T; ``None`` takes the transformer's.
             output_type: As in ``__call__``.
@@ -181,9 +190,18 @@ class MagicMirrorPipeline(PipelineSteps):
         check_size(height, width, scale * config.patch_size, largest)
         check_frame_count(num_frames, self.vae_scale_factor_temporal, decoded=output_type != "latent")
         check_text(prompt, negative_prompt, prompt_embeds, negative_prompt_embeds)
-        rows = 1 if prompt_embeds is None else prompt_embeds.size(0)
-        check_video_count(num_videos_per_prompt)
-        check_randomness(seed, generator, num_videos_per_prompt * (rows if prompt is None else len(texts_of(prompt))))
+        check_count("num_videos_per_prompt", num_videos_per_prompt)
+        check_count("num_inference_steps", num_inference_steps, self.scheduler.config.num_train_timesteps)
+        check_guidance(guidance_scale)
+        if max_sequence_length is not None:
+            check_count("max_sequence_length", max_sequence_length)
+        prompts = len(texts_of(prompt)) if prompt is not None else cast(Tensor, prompt_embeds).size(0)
+        encoded = (prompts, max_sequence_length or config.max_text_seq_length, config.text_embed_dim)
+        check_embeds(prompt_embeds, negative_prompt_embeds, encoded, Guidance(guidance_scale).active)
+        rows = prompts * num_videos_per_prompt
+        check_randomness(seed, generator, rows)
+        if latents is not None:
+            check_latents(latents, self.latent_shape(rows, num_frames, height, width))
         check_identity_scale(identity_scale)
         check_callback_inputs(callback_inputs, self._callback_tensor_inputs)
         check_output_type(output_type)
@@ -214,7 +232,7 @@ class MagicMirrorPipeline(PipelineSteps):
         output_type: str = "np",
         attention_kwargs: dict[str, Any] | None = None,
         callback_on_step_end: StepCallback | PipelineCallback | MultiPipelineCallbacks | None = None,
-        callback_on_step_end_tensor_inputs: Sequence[str] = ("latents",),
+        callback_on_step_end_tensor_inputs: Sequence[str] | None = ("latents",),
         max_sequence_length: int | None = None,
         return_dict: bool = True,
     ) -> CogVideoXPipelineOutput | tuple[Any]:
@@ -252,20 +270,26 @@ class MagicMirrorPipeline(PipelineSteps):
             MagicMirrorError: As ``check_inputs``, ``encode_identity`` and ``encode_prompt`` say.
         """
         height, width, num_frames = self._shape(height, width, num_frames)
+        text: dict[str, Any] = {
+            "prompt": prompt,
+            "negative_prompt": negative_prompt,
+            "prompt_embeds": prompt_embeds,
+            "negative_prompt_embeds": negative_prompt_embeds,
+            "max_sequence_length": max_sequence_length,
+            "num_videos_per_prompt": num_videos_per_prompt,
+        }
         self.check_inputs(
-            prompt,
-            references,
-            height,
-            width,
-            num_frames,
-            negative_prompt=negative_prompt,
-            prompt_embeds=prompt_embeds,
-            negative_prompt_embeds=negative_prompt_embeds,
-            num_videos_per_prompt=num_videos_per_prompt,
+            **text,
+            references=references,
+            height=height,
+            width=width,
+            num_frames=num_frames,
+            num_inference_steps=num_inference_steps,
+            guidance_scale=guidance_scale,
             seed=seed,
             generator=generator,
+            latents=latents,
             identity_scale=identity_scale,
-            max_sequence_length=max_sequence_length,
             output_type=output_type,
             callback_inputs=wanted_tensors(callback_on_step_end, callback_on_step_end_tensor_inputs),
         )
@@ -276,17 +300,8 @@ class MagicMirrorPipeline(PipelineSteps):
         self._attention_kwargs = attention_kwargs
         timer = StageTimer(self._execution_device)
         try:
-            identity, positive, negative = self._conditions(
-                timer,
-                references if identity_scale > 0 else None,
-                prompt=prompt,
-                negative_prompt=negative_prompt,
-                guided=guidance.active,
-                prompt_embeds=prompt_embeds,
-                negative_prompt_embeds=negative_prompt_embeds,
-                max_sequence_length=max_sequence_length,
-                num_videos_per_prompt=num_videos_per_prompt,
-            )
+            people = references if identity_scale > 0 else None
+            identity, positive, negative = self._conditions(timer, people, guided=guidance.active, **text)
             with timer.stage("denoise"), self.progress_bar(total=num_inference_steps) as bar:
                 watcher = CallbackWatcher(self, callback_on_step_end, callback_on_step_end_tensor_inputs, negative, bar)
                 size = (num_frames, height, width)

@@ -147,7 +147,6 @@ def _bring_home(pipeline: DiffusionPipeline) -> None:
     networks = [part for part in pipeline.components.values() if isinstance(part, nn.Module)]
     before = {parameter.device.type for network in networks for parameter in network.parameters()}
     pipeline.remove_all_hooks()
-    pipeline.text_encoder_hook = None
     for network in networks:
         _remove_group_hooks(network)
         nn.Module.to(network, "cpu")

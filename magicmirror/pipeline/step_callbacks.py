@@ -12,16 +12,17 @@ from magicmirror.pipeline.denoising import StepState
 StepCallback = Callable[[Any, int, Tensor, dict[str, Any]], dict[str, Any] | None]
 
 
-def wanted_tensors(callback: StepCallback | None, names: Sequence[str]) -> list[str]:
+def wanted_tensors(callback: StepCallback | None, names: Sequence[str] | None) -> list[str]:
     """Names of the tensors that a callback gets; diffusers' own callback classes say so themselves."""
-    return list(getattr(callback, "tensor_inputs", names))
+    return list(getattr(callback, "tensor_inputs", names) or ())
 
 
 class CallbackWatcher:
     """Follows the loop for one call of a pipeline.
 
     Args:
-        pipeline: Handed to the callback; its ``interrupt`` ends the loop.
+        pipeline: Handed to the callback, which may set its ``_guidance_scale`` for the steps that follow; its
+            ``interrupt`` ends the loop.
         callback: ``callback(pipeline, step, timestep, tensors)``; may return replacements for the tensors.
         tensor_inputs: Names of the tensors that the callback wants.
         negative_prompt_embeds: (B, T, D_txt), or ``None``.
@@ -32,7 +33,7 @@ class CallbackWatcher:
         self,
         pipeline: Any,
         callback: StepCallback | None,
-        tensor_inputs: Sequence[str],
+        tensor_inputs: Sequence[str] | None,
         negative_prompt_embeds: Tensor | None,
         progress_bar: Any,
     ) -> None:
@@ -56,7 +57,9 @@ class CallbackWatcher:
                 "negative_prompt_embeds": self.negative_prompt_embeds,
             }
             wanted = {name: tensors[name] for name in self.tensor_inputs}
+            self.pipeline._guidance_scale = state.guidance_scale
             changed = self.callback(self.pipeline, state.index, state.timestep, wanted) or {}
+            state.guidance_scale = self.pipeline._guidance_scale
             state.latents = changed.get("latents", state.latents)
             state.prompt_embeds = changed.get("prompt_embeds", state.prompt_embeds)
         if self._ends_step(state.index):

@@ -181,17 +181,21 @@ class PipelineSteps(PersistentPipeline):
         Returns:
             (B, F, C, H, W), as they were given or drawn; ``denoise`` scales them.
         """
-        shape = (
+        device = self._execution_device
+        if latents is None:
+            shape = self.latent_shape(batch_size, num_frames, height, width)
+            latents = randn_tensor(shape, generator=generator, device=device, dtype=dtype)
+        return latents.to(device, dtype)
+
+    def latent_shape(self, batch_size: int, num_frames: int, height: int, width: int) -> tuple[int, ...]:
+        """(B, F, C, H, W) of the latents of B videos of so many frames and px."""
+        return (
             batch_size,
             (num_frames - 1) // self.vae_scale_factor_temporal + 1 + self._padding_frames(num_frames),
             self.transformer.config.in_channels,
             height // self.vae_scale_factor_spatial,
             width // self.vae_scale_factor_spatial,
         )
-        device = self._execution_device
-        if latents is None:
-            latents = randn_tensor(shape, generator=generator, device=device, dtype=dtype)
-        return latents.to(device)
 
     def denoise(
         self,

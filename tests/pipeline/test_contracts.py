@@ -101,6 +101,32 @@ def test_a_callback_of_the_library_that_asks_for_a_share_of_the_steps_runs(make_
 
 
 @pytest.mark.parametrize("dynamic", [False, True])
+def test_a_callback_may_change_the_guidance_as_in_the_stock_pipeline(make_pipeline, stock_of, dynamic):
+    ours = make_pipeline()
+    latents, seen = [], []
+
+    def halve(pipeline, *_):
+        seen.append(pipeline.guidance_scale)
+        pipeline._guidance_scale /= 2
+        return {}
+
+    for pipeline in (stock_of(ours), ours):
+        options = {**OPTIONS, "use_dynamic_cfg": dynamic, "callback_on_step_end": halve, "max_sequence_length": 24}
+        options |= {"height": 32, "width": 32, "num_frames": 9, "generator": torch.Generator().manual_seed(0)}
+        del options["seed"]
+        latents.append(pipeline("a man smiles", **options).frames)
+    assert seen[:3] == seen[3:] and len(set(seen)) == 3
+    assert torch.equal(*latents)
+
+
+def test_noise_of_another_precision_is_taken(make_pipeline, reference):
+    pipeline = make_pipeline().to(torch.bfloat16)
+    noise = torch.randn(1, 3, 4, 4, 4, generator=torch.Generator().manual_seed(1))
+    expected = run(pipeline, reference, latents=noise.bfloat16())
+    assert torch.equal(run(pipeline, reference, latents=noise), expected)
+
+
+@pytest.mark.parametrize("dynamic", [False, True])
 @pytest.mark.parametrize(
     "scheduler", [UniPCMultistepScheduler, EulerDiscreteScheduler, HeunDiscreteScheduler, PNDMScheduler]
 )

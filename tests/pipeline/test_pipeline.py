@@ -73,6 +73,7 @@ def test_callback_sees_every_step_and_may_replace_latents(sample, reference):
 
 
 def test_callback_that_returns_nothing_changes_nothing(sample, reference):
+    assert torch.equal(sample([reference], callback_on_step_end_tensor_inputs=None), sample([reference]))
     assert torch.equal(sample([reference], callback_on_step_end=lambda *_: None), sample([reference]))
 
 
@@ -127,6 +128,18 @@ def test_timings_cover_the_stages(pipeline, sample, reference):
         ({"identity_scale": 2.5}, ConfigError, "2.5"),
         ({"output_type": "gif"}, ConfigError, "gif"),
         ({"callback_on_step_end_tensor_inputs": ["noise"]}, ConfigError, "noise"),
+        ({"seed": 2**64}, ConfigError, "whole number of 64 bits, got 18446744073709551616"),
+        ({"seed": 1.5}, ConfigError, "whole number of 64 bits, got 1.5"),
+        ({"height": 32.0}, ConfigError, "height must be a multiple of 16 px, got 32.0"),
+        ({"num_frames": 9.0}, ConfigError, "got 9.0.*nearest is 9"),
+        ({"num_inference_steps": 0}, ConfigError, "num_inference_steps must be a whole number from 1 to 1000, got 0"),
+        ({"num_inference_steps": 1001}, ConfigError, "from 1 to 1000, got 1001"),
+        ({"guidance_scale": float("nan")}, ConfigError, "guidance_scale must be a finite number, got nan"),
+        ({"max_sequence_length": -1}, ConfigError, "max_sequence_length must be a whole number from 1 on, got -1"),
+        ({"latents": torch.zeros(1, 2, 4, 4, 4)}, ConfigError, r"\(1, 2, 4, 4, 4\), expected \(1, 3, 4, 4, 4\)"),
+        ({"prompt": None, "prompt_embeds": torch.zeros(1, 24, 12)}, ConfigError, r"expected \(prompts, tokens, 16\)"),
+        ({"prompt": None, "prompt_embeds": torch.zeros(1, 9, 16)}, ConfigError, r"\(1, 9, 16\).* \(1, 24, 16\)"),
+        ({"negative_prompt_embeds": torch.zeros(2, 24, 16)}, ConfigError, r"\(1, 24, 16\).* \(2, 24, 16\)"),
     ],
 )
 def test_bad_input_is_refused_before_any_network_runs(pipeline, sample, reference, changes, error, message):

@@ -79,6 +79,14 @@ def test_the_text_encoder_leaves_as_soon_as_the_prompt_is_read(fresh_pipeline, m
     assert left == [True, True]
 
 
+def test_the_text_encoder_stays_once_its_hook_is_removed(fresh_pipeline, reference):
+    expected = latents(fresh_pipeline, reference)
+    apply_plan(fresh_pipeline, MOVES["text encoder freed"], CPU)
+    fresh_pipeline.remove_all_hooks()
+    assert fresh_pipeline.text_encoder_hook is None
+    assert torch.equal(latents(fresh_pipeline, reference), expected)
+
+
 @pytest.mark.parametrize("with_identity", [True, False])
 def test_one_network_at_a_time_is_on_the_device(fresh_pipeline, reference, with_identity):
     """The device is named ``cpu:0`` where networks work, ``cpu`` where they wait.
