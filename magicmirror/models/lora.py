@@ -41,7 +41,7 @@ def plain_state_dict(module: nn.Module, is_wanted: Callable[[str], bool] = lambd
         is_wanted: Says of a name whether its tensor is.
 
     Raises:
-        WeightsError: If a LoRA is fused into one of the wanted weights.
+        WeightsError: If a LoRA is fused into one of the wanted weights, or one is stored in 8 bits.
     """
     tensors = dict(module.state_dict())
     for name, layer in module.named_modules():
@@ -54,4 +54,27 @@ def plain_state_dict(module: nn.Module, is_wanted: Callable[[str], bool] = lambd
         if getattr(layer, "merged", False) and any(is_wanted(key) for key in base):
             raise WeightsError(f"A LoRA is fused into {name}, a layer of the adapter.", "Call unfuse_lora() first.")
         tensors = {key: value for key, value in tensors.items() if key not in of_layer} | base
-    return {key: value for key, value in tensors.items() if is_wanted(key)}
+    wanted = {key: value for key, value in tensors.items() if is_wanted(key)}
+    if quantised := [key for key, value in wanted.items() if hasattr(value, "qdata")]:
+        raise WeightsError(
+            f"The adapter's weights are stored in 8 bits ({quantised[0]}), which hold too little of them.",
+            'Quantise the base alone: modules_to_not_convert=["adapter", "identity_proj"].',
+        )
+    return wanted
+
+
+def check_no_lora(name: str, module: nn.Module) -> None:
+    """Refuse to save a network whole while layers of PEFT are in it: nothing would load it again as what it is.
+
+    Args:
+        name: Of the network.
+        module: The network.
+
+    Raises:
+        WeightsError: If there are any.
+    """
+    if any(hasattr(layer, "base_layer") for layer in module.modules()):
+        raise WeightsError(
+            f"A LoRA is loaded into the {name}, and would be saved as a part of its layers.",
+            "Call unload_lora_weights() first; to keep what it does in the weights, fuse_lora() before that.",
+        )

@@ -18,6 +18,7 @@ from torch import nn
 
 from magicmirror.errors import ConfigError, WeightsError
 from magicmirror.models.adapter import ADAPTER_PARTS, check_base, load_adapter, read_description, save_adapter
+from magicmirror.models.lora import check_no_lora
 from magicmirror.models.presets import ModelPreset, model_preset
 from magicmirror.pipeline.assembly import STOCK_CLASS, assemble, check_components
 from magicmirror.pipeline.completeness import check_networks, check_tokenizer, explained
@@ -152,19 +153,27 @@ class PersistentPipeline(DiffusionPipeline, CogVideoXLoraLoaderMixin):  # type: 
                 _align(component)
         return pipeline
 
-    def save_pretrained(self, save_directory: str | os.PathLike[str], *arguments: Any, **options: Any) -> None:
+    def save_pretrained(
+        self, save_directory: str | os.PathLike[str], safe_serialization: bool = True, **options: Any
+    ) -> None:
         """Save all components, as every diffusers pipeline does; weights in 8 bits are saved so.
 
         Args:
             save_directory: Made if needed.
-            *arguments: As for every diffusers pipeline.
+            safe_serialization: Whether weights are written as safetensors; others are never read, so not written.
             **options: As for every diffusers pipeline.
 
         Raises:
-            WeightsError: For quantised weights that could not be loaded again; nothing is written then.
+            ConfigError: For weights in another format.
+            WeightsError: For weights that could not be loaded again; nothing is written then.
         """
+        if not safe_serialization:
+            raise ConfigError("Weights are loaded from safetensors alone.", "Leave safe_serialization=False out.")
         check_savable(self.components)
-        super().save_pretrained(save_directory, *arguments, **options)
+        for name, component in self.components.items():
+            if isinstance(component, nn.Module):
+                check_no_lora(name, component)
+        super().save_pretrained(save_directory, **options)
 
     def remove_all_hooks(self) -> None:
         """Remove all hooks of accelerate; the text encoder's is forgotten with them."""

@@ -14,6 +14,7 @@ from torch import Tensor
 from transformers import CLIPVisionModel, T5EncoderModel, T5Tokenizer
 from transformers.image_processing_base import ImageProcessingMixin
 
+from magicmirror.errors import ConfigError
 from magicmirror.pipeline.components import (
     FacePerceiver,
     IdentityFusion,
@@ -42,12 +43,15 @@ from magicmirror.pipeline.step_callbacks import CallbackWatcher, StepCallback, w
 from magicmirror.pipeline.steps import PipelineSteps
 from magicmirror.types import FaceReference
 
+_FACE_PARTS = ("image_encoder", "feature_extractor", "identity_perceiver", "face_perceiver", "identity_fusion")
+
 
 class MagicMirrorPipeline(PipelineSteps):
     """Identity-preserved text-to-video.
 
     Every stage is a public method; ``__call__`` runs them in order. Without references, or with ``identity_scale=0``,
-    the latents are those of diffusers' ``CogVideoXPipeline`` bit for bit.
+    the latents are those of diffusers' ``CogVideoXPipeline`` bit for bit. A component may be ``None`` where no call
+    needs it, as the text encoder where embeddings are given.
 
     Args:
         tokenizer: Of the text encoder.
@@ -99,8 +103,10 @@ class MagicMirrorPipeline(PipelineSteps):
             face_perceiver=face_perceiver,
             identity_fusion=identity_fusion,
         )
-        self.vae_scale_factor_spatial = 2 ** (len(vae.config.block_out_channels) - 1)
-        self.vae_scale_factor_temporal = int(vae.config.temporal_compression_ratio)
+        self.vae_scale_factor_spatial, self.vae_scale_factor_temporal = 8, 4  # CogVideoX's, as in the stock pipeline
+        if vae is not None:
+            self.vae_scale_factor_spatial = 2 ** (len(vae.config.block_out_channels) - 1)
+            self.vae_scale_factor_temporal = int(vae.config.temporal_compression_ratio)
         self.video_processor = VideoProcessor(vae_scale_factor=self.vae_scale_factor_spatial)
         self.timings_s: dict[str, float] = {}
         self.provenance: dict[str, str] = {}
@@ -269,6 +275,9 @@ class MagicMirrorPipeline(PipelineSteps):
         Raises:
             MagicMirrorError: As ``check_inputs``, ``encode_identity`` and ``encode_prompt`` say.
         """
+        guidance = Guidance(guidance_scale, use_dynamic_cfg)
+        with_text = prompt is not None or (guidance.active and negative_prompt_embeds is None)
+        self._check_parts(with_text, references is not None and identity_scale > 0, output_type != "latent")
         height, width, num_frames = self._shape(height, width, num_frames)
         text: dict[str, Any] = {
             "prompt": prompt,
@@ -294,7 +303,6 @@ class MagicMirrorPipeline(PipelineSteps):
             callback_inputs=wanted_tensors(callback_on_step_end, callback_on_step_end_tensor_inputs),
         )
         generator = _noise_source(seed, generator)
-        guidance = Guidance(guidance_scale, use_dynamic_cfg)
         self._interrupt = False
         self._guidance_scale = guidance_scale
         self._attention_kwargs = attention_kwargs
@@ -335,6 +343,23 @@ class MagicMirrorPipeline(PipelineSteps):
         with timer.stage("prompt"):
             positive, negative = self.encode_prompt(identity=identity, **text)
         return identity, positive, negative
+
+    def _check_parts(self, with_text: bool, with_face: bool, decoded: bool) -> None:
+        """Refuse a call that needs a component which is not there.
+
+        Raises:
+            ConfigError: Naming it.
+        """
+        needed = ["transformer", "scheduler"]
+        needed += ["tokenizer", "text_encoder"] if with_text else []
+        needed += _FACE_PARTS if with_face else []
+        needed += ["vae"] if decoded else []
+        missing = [name for name in needed if getattr(self, name) is None]
+        if missing:
+            raise ConfigError(
+                f"This call needs {', '.join(missing)}, which the pipeline was loaded without.",
+                "Load all of it; or give embeddings in place of text, or take latents in place of frames.",
+            )
 
     def _shape(self, height: int | None, width: int | None, num_frames: int | None) -> tuple[int, int, int]:
         """Height, width and frames, the transformer's where they are not given."""

@@ -9,6 +9,7 @@ import torch
 from diffusers.utils.torch_utils import randn_tensor
 from torch import Tensor
 
+from magicmirror.errors import ConfigError
 from magicmirror.pipeline.acceleration import step_cache
 from magicmirror.pipeline.conditioning import (
     IdentityCondition,
@@ -102,7 +103,7 @@ class PipelineSteps(PersistentPipeline):
         """
         try:
             device = self._execution_device
-            length = max_sequence_length or self.transformer.config.max_text_seq_length
+            length = self._text_length(max_sequence_length)
             if prompt_embeds is None:
                 assert prompt is not None
                 prompts = [prompt] if isinstance(prompt, str) else list(prompt)
@@ -117,6 +118,16 @@ class PipelineSteps(PersistentPipeline):
             return positive, negative_prompt_embeds.repeat_interleave(num_videos_per_prompt, dim=0)
         finally:
             self._release_text_encoder()
+
+    def _text_length(self, max_sequence_length: int | None) -> int:
+        """T, the transformer's where it is not given.
+
+        Raises:
+            ConfigError: If there is no transformer either.
+        """
+        if max_sequence_length is None and self.transformer is None:
+            raise ConfigError("Without a transformer the length of the text is unknown.", "Give max_sequence_length.")
+        return max_sequence_length or int(self.transformer.config.max_text_seq_length)
 
     def _release_text_encoder(self) -> None:
         """Have the text encoder leave the device, where it is offloaded as a whole.
@@ -153,7 +164,7 @@ class PipelineSteps(PersistentPipeline):
         Raises:
             PromptError: If a prompt names no person or has no room for the identity.
         """
-        length = max_sequence_length or self.transformer.config.max_text_seq_length
+        length = self._text_length(max_sequence_length)
         people = [find_person_word(text) for text in ([prompt] if isinstance(prompt, str) else prompt)]
         return people, [fusion_position(self.tokenizer, person, length) for person in people]
 

@@ -117,3 +117,18 @@ def test_lora_in_the_adapter_s_own_layers_is_not_part_of_its_file(make_pipeline,
     with pytest.raises(WeightsError, match=r"LoRA is fused into transformer_blocks.0.adapter.to_k.*unfuse_lora"):
         pipeline.save_adapter(tmp_path / "fused")
     assert not (tmp_path / "fused").exists()
+
+
+def test_a_pipeline_is_not_saved_with_lora_in_its_layers(make_pipeline, reference, lora_folder, tmp_path):
+    pytest.importorskip("peft")
+    pipeline = make_pipeline()
+    pipeline.load_lora_weights(lora_folder)
+    with pytest.raises(WeightsError, match=r"LoRA is loaded into the transformer.*unload_lora_weights\(\) first"):
+        pipeline.save_pretrained(tmp_path / "saved")
+    assert not (tmp_path / "saved").exists()
+    pipeline.fuse_lora()
+    pipeline.unload_lora_weights()
+    expected = latents(pipeline, reference)
+    pipeline.save_pretrained(tmp_path / "saved")
+    assert torch.equal(latents(type(pipeline).from_pretrained(tmp_path / "saved"), reference), expected)
+    assert not torch.allclose(expected, latents(make_pipeline(), reference), atol=1e-2)

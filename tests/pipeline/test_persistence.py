@@ -5,7 +5,7 @@ import torch
 from diffusers import DiffusionPipeline
 from safetensors.torch import load_file, save_file
 
-from magicmirror.errors import WeightsError
+from magicmirror.errors import ConfigError, WeightsError
 from magicmirror.models.adapter import CONFIG_FILE, WEIGHTS_FILE
 from magicmirror.models.transformer import MagicMirrorTransformer3DModel
 from magicmirror.pipeline.pipeline import MagicMirrorPipeline
@@ -167,3 +167,34 @@ def test_a_pipeline_in_half_precision_loads_in_single_and_runs(make_pipeline, re
         "a man", [reference], height=32, width=32, num_frames=9, num_inference_steps=1, seed=0, output_type="latent"
     ).frames
     assert torch.isfinite(latents).all()
+
+
+def test_a_pipeline_without_the_parts_that_a_call_does_not_need(saved, reference):
+    folder, pipeline = saved
+    reader = MagicMirrorPipeline.from_pretrained(folder, transformer=None, vae=None)
+    with torch.no_grad():
+        identity = reader.encode_identity([reference])
+        text, negative = reader.encode_prompt("a man smiles", identity=identity, max_sequence_length=24)
+        with pytest.raises(ConfigError, match=r"length of the text is unknown.*max_sequence_length"):
+            reader.encode_prompt("a man smiles")
+    painter = MagicMirrorPipeline.from_pretrained(folder, tokenizer=None, text_encoder=None)
+    options = {"num_inference_steps": 2, "guidance_scale": 3.0, "seed": 0, "output_type": "latent"}
+    given = {"prompt_embeds": text, "negative_prompt_embeds": negative}
+    assert torch.equal(painter(references=[reference], **given, **options).frames, latents_of(pipeline, reference))
+    faceless = MagicMirrorPipeline.from_pretrained(folder, image_encoder=None, vae=None)
+    assert torch.equal(faceless("a man", **options).frames, pipeline("a man", **options).frames)
+    for owner, changes, names in (
+        (reader, {"prompt": "a man"}, "transformer"),
+        (painter, {"prompt": "a man"}, "tokenizer, text_encoder"),
+        (painter, {"prompt_embeds": text}, "tokenizer, text_encoder"),
+        (faceless, {"prompt": "a man", "references": [reference]}, "image_encoder"),
+        (faceless, {"prompt": "a man", "output_type": "np"}, "vae"),
+    ):
+        with pytest.raises(ConfigError, match=f"needs {names}, which the pipeline was loaded without"):
+            owner(**{**options, **changes})
+
+
+def test_weights_that_would_not_be_read_are_not_written(make_pipeline, tmp_path):
+    with pytest.raises(ConfigError, match="from safetensors alone"):
+        make_pipeline().save_pretrained(tmp_path / "saved", safe_serialization=False)
+    assert not (tmp_path / "saved").exists()

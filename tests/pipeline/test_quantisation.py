@@ -121,6 +121,20 @@ def test_weights_that_torchao_quantised_unknown_to_the_library_are_not_saved_in_
     assert not (tmp_path / "small").exists()
 
 
+def test_an_adapter_in_eight_bits_is_neither_saved_nor_filled(make_pipeline, tmp_path):
+    torchao = pytest.importorskip("torchao.quantization")
+    pipeline = make_pipeline()
+    pipeline.save_adapter(tmp_path / "whole")
+    torchao.quantize_(pipeline.transformer, torchao.Int8WeightOnlyConfig())
+    for attempt in (
+        lambda: pipeline.save_adapter(tmp_path / "small"),
+        lambda: pipeline.load_adapter(tmp_path / "whole"),
+    ):
+        with pytest.raises(WeightsError, match=r"stored in 8 bits \(.*adapter.*modules_to_not_convert="):
+            attempt()
+    assert not (tmp_path / "small").exists()
+
+
 def test_weights_are_quantised_once(fresh_pipeline, reference):
     pytest.importorskip("torchao")
     profile, cpu = find_profile("preview"), torch.device("cpu")
