@@ -39,6 +39,7 @@ from magicmirror.data.shard_items import ItemSampler, Kind, PrecomputeConfig, Ta
 from magicmirror.data.vae_hash import encoder_sha256, vae_sha256
 from magicmirror.errors import ConfigError
 from magicmirror.media import complete_file
+from magicmirror.models.convolution import DirectConvolutions
 from magicmirror.models.precision import has_bfloat16
 from magicmirror.types import UInt8Array
 
@@ -198,7 +199,8 @@ def encode_clips(vae: Any, clips: UInt8Array, bf16: bool = True) -> Tensor:
         (B, F, C, H, W) float16 on the CPU: the posterior mean times ``scaling_factor``.
     """
     pixels = torch.from_numpy(clips).to(vae.device).permute(0, 4, 1, 2, 3).to(vae.dtype) / 127.5 - 1
-    with torch.autocast(vae.device.type, torch.bfloat16, enabled=bf16 and has_bfloat16(vae.device)):
+    in_bf16 = torch.autocast(vae.device.type, torch.bfloat16, enabled=bf16 and has_bfloat16(vae.device))
+    with in_bf16, DirectConvolutions():
         mean = vae.encode(pixels).latent_dist.mean
     latents: Tensor = mean.float() * vae.config.scaling_factor
     return latents.permute(0, 2, 1, 3, 4).to("cpu", torch.float16).contiguous()

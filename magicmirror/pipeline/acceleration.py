@@ -113,6 +113,7 @@ def accelerate_pipeline(pipeline: Any, options: SpeedOptions) -> None:
     whole = pipeline.device.type == "cpu" and pipeline.vae.dtype == torch.float32
     wanted = has_bfloat16(pipeline.device) if options.bfloat16_decode is None else options.bfloat16_decode
     pipeline.decode_dtype = torch.bfloat16 if whole and wanted else None
+    pipeline.direct_convolutions = whole and options.bfloat16_decode is None
 
 
 def speed_record(pipeline: Any) -> dict[str, Any]:

@@ -58,9 +58,10 @@ class SpeedOptions:
         attention: Kernel by diffusers' name (``native``, ``_native_cudnn``, ``flash``, ``_flash_3``, ``sage``, ...), or
             ``padded``, cuDNN's on whole tiles of tokens; ``None`` takes torch's choice.
         cache: Reuse of steps.
-        bfloat16_decode: Whether a float32 VAE on a CPU multiplies in bfloat16; ``None`` is yes where the processor has
-            instructions for it. The preview's frames then differ by two grey levels at most (62 dB), in a third of
-            the time.
+        bfloat16_decode: Whether a float32 VAE on a CPU multiplies in bfloat16. The preview's frames then differ by two
+            grey levels at most (62 dB), in a third of the time. ``None`` is yes where the processor has instructions
+            for it; where not, float32 by faster convolutions (``models.convolution``), equal to rounding. ``False`` is
+            float32 as stock diffusers has it, to the bit.
     """
 
     compile: bool = False

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
+from contextlib import nullcontext
 from typing import Any
 
 import torch
@@ -10,6 +11,7 @@ from diffusers.utils.torch_utils import randn_tensor
 from torch import Tensor
 
 from magicmirror.errors import ConfigError
+from magicmirror.models.convolution import DirectConvolutions
 from magicmirror.pipeline.acceleration import step_cache
 from magicmirror.pipeline.conditioning import (
     IdentityCondition,
@@ -39,12 +41,15 @@ class PipelineSteps(PersistentPipeline):
         vae_scale_factor_temporal: Pixel frames a latent frame.
         step_cache: Reuse of denoising steps; ``None`` computes every one.
         decode_dtype: Precision of a float32 decoder's products; ``None`` is float32.
+        direct_convolutions: Whether the decoder's convolutions avoid torch's slow path, which is what stock diffusers
+            takes: equal to rounding, not to the bit.
     """
 
     vae_scale_factor_spatial: int
     vae_scale_factor_temporal: int
     step_cache: StepCache | None = None
     decode_dtype: torch.dtype | None = None
+    direct_convolutions: bool = False
     _num_timesteps: int = 0
 
     def encode_identity(self, references: Sequence[FaceReference]) -> IdentityCondition:
@@ -267,7 +272,8 @@ class PipelineSteps(PersistentPipeline):
         """Decode clean latents (B, F, C, H, W) to frames (B, 3, F, H, W), about [-1, 1]."""
         scaled = 1 / self.vae.config.scaling_factor * latents.permute(0, 2, 1, 3, 4)
         if self.decode_precision == self.vae.dtype:
-            frames: Tensor = self.vae.decode(scaled).sample
+            with DirectConvolutions() if self.direct_convolutions else nullcontext():
+                frames: Tensor = self.vae.decode(scaled).sample
             return frames
         with torch.autocast(scaled.device.type, self.decode_precision):
             frames = self.vae.decode(scaled).sample
