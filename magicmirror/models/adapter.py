@@ -17,7 +17,6 @@ import hashlib
 import json
 import os
 from collections.abc import Mapping
-from math import prod
 from pathlib import Path
 from typing import Any
 
@@ -191,8 +190,8 @@ def _checked_description(path: Path, text: str) -> dict[str, Any]:
     return description
 
 
-def tensor_sizes(source: str | os.PathLike[str]) -> dict[str, tuple[int, str]]:
-    """Name -> number of values and safetensors' name of their type, read without the values.
+def tensor_headers(source: str | os.PathLike[str]) -> dict[str, tuple[tuple[int, ...], str]]:
+    """Name -> shape and safetensors' name of the type, read without the values.
 
     Raises:
         WeightsError: If the file cannot be read.
@@ -201,9 +200,14 @@ def tensor_sizes(source: str | os.PathLike[str]) -> dict[str, tuple[int, str]]:
     try:
         with safe_open(str(path), framework="pt") as file:
             slices = {name: file.get_slice(name) for name in file.keys()}  # noqa: SIM118 - no mapping
-            return {name: (prod(each.get_shape()), str(each.get_dtype())) for name, each in slices.items()}
+            return {name: (tuple(each.get_shape()), str(each.get_dtype())) for name, each in slices.items()}
     except (OSError, SafetensorError) as error:
         raise _unreadable(path, error) from error
+
+
+def is_floating_point(dtype: str) -> bool:
+    """Whether a type is one of numbers with a point, by safetensors' names: F32, BF16, F8_E4M3."""
+    return dtype.startswith(("F", "BF"))
 
 
 def _metadata(path: Path) -> dict[str, str]:

@@ -16,6 +16,7 @@ import os
 import tempfile
 from collections.abc import Mapping
 from dataclasses import dataclass
+from math import prod
 from pathlib import Path
 from typing import Any
 
@@ -32,7 +33,7 @@ from magicmirror.models.adapter import (
     CONFIG_FILE,
     WEIGHTS_FILE,
     read_description,
-    tensor_sizes,
+    tensor_headers,
     verified_sha256,
     weights_path,
     write_adapter,
@@ -88,16 +89,19 @@ def inspect_adapter(source: str, options: HubOptions | None = None) -> AdapterRe
     """
     path = adapter_path(source, options)
     description, weights = read_description(path), weights_path(path)
-    sizes = tensor_sizes(path)
+    headers = tensor_headers(path)
     sha256 = verified_sha256(weights, description)
     settings = {part: _object_of(description, part, path) for part in ADAPTER_PARTS if part in description}
-    parts = {part: sum(n for name, (n, _) in sizes.items() if name.startswith(f"{part}.")) for part in settings}
+    parts = {
+        part: sum(prod(shape) for name, (shape, _) in headers.items() if name.startswith(f"{part}."))
+        for part in settings
+    }
     return AdapterReport(
         version=description["version"],
         base_class=description["base_class"],
         preset=_preset_of(settings.get("transformer", {})),
         parts=parts,
-        dtypes=tuple(sorted({dtype for _, dtype in sizes.values()})),
+        dtypes=tuple(sorted({dtype for _, dtype in headers.values()})),
         num_bytes=weights.stat().st_size,
         sha256=sha256,
         settings=settings,
@@ -324,7 +328,7 @@ def _dtype_of(folder: Path) -> torch.dtype:
     """Precision in which a saved pipeline's transformer is kept."""
     names = {"F16": torch.float16, "BF16": torch.bfloat16}
     found = {
-        dtype for path in (folder / "transformer").glob("*.safetensors") for _, dtype in tensor_sizes(path).values()
+        dtype for path in (folder / "transformer").glob("*.safetensors") for _, dtype in tensor_headers(path).values()
     }
     return names.get(found.pop(), torch.float32) if len(found) == 1 else torch.float32
 

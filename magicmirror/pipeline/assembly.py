@@ -20,7 +20,7 @@ from magicmirror.models.fusion import IdentityFusion
 from magicmirror.models.perceiver import FacePerceiver
 from magicmirror.models.presets import ModelPreset, model_preset, preset_names
 from magicmirror.models.transformer import MagicMirrorTransformer3DModel
-from magicmirror.pipeline.completeness import check_found, check_tokenizer, explained
+from magicmirror.pipeline.completeness import check_networks, check_tokenizer, explained
 from magicmirror.pipeline.identity_encoder import load_identity_encoder
 from magicmirror.pipeline.sources import component_weights
 
@@ -28,6 +28,11 @@ _Module = TypeVar("_Module", bound=nn.Module)
 
 STOCK_CLASS = "CogVideoXPipeline"
 STOCK_PARTS = ("tokenizer", "text_encoder", "vae", "transformer", "scheduler")
+STOCK_NETWORKS = {
+    "text_encoder": T5EncoderModel,
+    "vae": AutoencoderKLCogVideoX,
+    "transformer": CogVideoXTransformer3DModel,
+}
 FACE_PARTS = ("image_encoder", "feature_extractor", "identity_perceiver", "face_perceiver", "identity_fusion")
 ADAPTER_SETTINGS = ("identity_dim", "num_face_tokens", "identity_proj_dim", "can_hidden_dim")
 _BASE_SETTINGS = ("num_layers", "num_attention_heads", "attention_head_dim", "text_embed_dim", "patch_size_t")
@@ -66,6 +71,7 @@ def assemble(
     configs = _read_configs(base, [part for part in STOCK_PARTS if part not in given])
     preset = preset or _preset_of(base, configs)
     _check_fit(base, configs, preset)
+    check_networks(base, {part: kind for part, kind in STOCK_NETWORKS.items() if part not in given}, variant)
 
     def load(part: str, make: Callable[..., Any], **kwargs: Any) -> Any:
         if part in given:
@@ -76,24 +82,16 @@ def assemble(
         with explained(base / part):
             return make(base / part, **kwargs)
 
-    def network(kind: Any) -> Callable[..., Any]:
-        def whole(folder: Path, **kwargs: Any) -> Any:
-            made, told = kind.from_pretrained(folder, output_loading_info=True, **kwargs)
-            check_found(folder, [*told["missing_keys"]])
-            return made
-
-        return whole
-
     def stock_with_adapter(folder: Path, **kwargs: Any) -> MagicMirrorTransformer3DModel:
-        stock = network(CogVideoXTransformer3DModel)(folder, torch_dtype=dtype, **kwargs)
+        stock = CogVideoXTransformer3DModel.from_pretrained(folder, torch_dtype=dtype, **kwargs)
         settings = {key: value for key, value in preset.transformer.items() if key in ADAPTER_SETTINGS}
         transformer: MagicMirrorTransformer3DModel = MagicMirrorTransformer3DModel.from_base(stock, **settings).eval()
         return transformer
 
     components = {
         "tokenizer": load("tokenizer", T5Tokenizer.from_pretrained),
-        "text_encoder": load("text_encoder", network(T5EncoderModel), dtype=dtype),
-        "vae": load("vae", network(AutoencoderKLCogVideoX), torch_dtype=dtype),
+        "text_encoder": load("text_encoder", T5EncoderModel.from_pretrained, dtype=dtype),
+        "vae": load("vae", AutoencoderKLCogVideoX.from_pretrained, torch_dtype=dtype),
         "transformer": load("transformer", stock_with_adapter),
         "scheduler": load("scheduler", CogVideoXDDIMScheduler.from_pretrained),
     }

@@ -6,7 +6,7 @@ import os
 from collections.abc import Iterator, Mapping
 from contextlib import contextmanager
 from pathlib import Path
-from typing import Any, Self
+from typing import Any, Self, get_type_hints
 
 import diffusers
 import torch
@@ -25,14 +25,12 @@ from magicmirror.pipeline.hub import HubOptions
 from magicmirror.pipeline.sources import (
     PHOTOMAKER,
     adapter_path,
-    component_files,
     folder_hash,
     identity_encoder_path,
     origin,
     pipeline_class,
     pipeline_folder,
     transformer_config,
-    weight_files,
 )
 
 _ALIGNMENT_BYTES = 64
@@ -133,10 +131,13 @@ class PersistentPipeline(DiffusionPipeline, CogVideoXLoraLoaderMixin):  # type: 
         """Load what ``save_pretrained`` wrote; of the options those that name components are taken as they are."""
         if "tokenizer" not in options:
             check_tokenizer(folder / "tokenizer")
+        kinds = get_type_hints(cls.__init__)
+        networks = {
+            name: kind for name, kind in kinds.items() if isinstance(kind, type) and issubclass(kind, nn.Module)
+        }
+        check_networks(folder, {name: kind for name, kind in networks.items() if name not in options}, variant)
         with explained(folder):
             pipeline: Self = super().from_pretrained(folder, variant=variant, **options)
-            loaded = {name: part for name, part in pipeline.components.items() if name not in options}
-            check_networks(folder, loaded, weight_files(component_files(folder), variant))
         pipeline.provenance = {"base": folder_hash(folder), "adapter": "part of base"}
         for component in pipeline.components.values():
             if isinstance(component, nn.Module):

@@ -18,8 +18,6 @@ from collections.abc import Sequence
 from pathlib import Path, PurePosixPath
 from typing import Any
 
-from safetensors import SafetensorError, safe_open
-
 from magicmirror.errors import WeightsError
 from magicmirror.models.adapter import CONFIG_FILE, WEIGHTS_FILE
 from magicmirror.pipeline.hub import HubOptions, fetch
@@ -122,12 +120,11 @@ def pipeline_folder(
         options: Of the hub.
 
     Raises:
-        WeightsError: If it is neither here nor on the hub, or a file of weights is missing or cut off.
+        WeightsError: If it is neither here nor on the hub.
     """
     place = split_source(source, revision)
     if not isinstance(place, Path):
         place = fetch(*place, INDEX_FILE, lambda names: _needed(names, variant), options or HubOptions())
-    _check_weights(place, variant)
     return place
 
 
@@ -193,27 +190,9 @@ def _needed(names: Sequence[str], variant: str | None) -> list[str]:
     """Of all files of a repository those that loading reads: configurations, tokenizer, weights of one variant."""
     inner = [name for name in names if name.count("/") == 1]
     chosen = [INDEX_FILE, *(name for name in inner if name.endswith(_TEXTS) and ".index." not in name)]
-    for weights in weight_files(inner, variant).values():
-        chosen += weights
+    for folder in sorted({name.partition("/")[0] for name in inner}):
+        chosen += component_weights([name for name in inner if name.startswith(f"{folder}/")], variant)
     return chosen
-
-
-def weight_files(names: Sequence[str], variant: str | None) -> dict[str, list[str]]:
-    """Component of a pipeline -> its files of weights, as ``component_weights`` chooses them.
-
-    Args:
-        names: ``component/file`` of all files, as ``component_files`` gives them.
-        variant: Of the weights.
-    """
-    folders = sorted({name.partition("/")[0] for name in names})
-    return {
-        each: component_weights([name for name in names if name.startswith(f"{each}/")], variant) for each in folders
-    }
-
-
-def component_files(folder: Path) -> list[str]:
-    """Files of the components of a pipeline, as ``component/file``."""
-    return [path.relative_to(folder).as_posix() for path in sorted(folder.glob("*/*"))]
 
 
 def component_weights(names: Sequence[str], variant: str | None) -> list[str]:
@@ -226,27 +205,3 @@ def component_weights(names: Sequence[str], variant: str | None) -> list[str]:
     weights = [name for name in names if ".safetensors" in name]
     chosen = [name for name in weights if variant and f".{variant}" in PurePosixPath(name).name]
     return chosen or [name for name in weights if _PLAIN_WEIGHTS.fullmatch(PurePosixPath(name).name)]
-
-
-def _check_weights(folder: Path, variant: str | None) -> None:
-    """Find missing and cut-off files before anything large is read; only the headers are looked at.
-
-    Raises:
-        WeightsError: Naming the file.
-    """
-    for name in _needed(component_files(folder), variant):
-        path = folder / name
-        try:
-            if name.endswith(".safetensors"):
-                with safe_open(str(path), framework="pt"):
-                    pass
-            elif ".safetensors.index." in name:
-                shards = json.loads(path.read_text(encoding="utf-8"))["weight_map"].values()
-                missing = sorted({shard for shard in shards if not (path.parent / shard).is_file()})
-                if missing:
-                    raise WeightsError(
-                        f"{path.parent} is not complete: {missing[0]} is missing ({len(missing)} in all).",
-                        "Copy or download it again.",
-                    )
-        except (OSError, SafetensorError, ValueError, KeyError) as error:
-            raise WeightsError(f"{path} is damaged: {error}.", "Copy or download it again.") from error

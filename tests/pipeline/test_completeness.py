@@ -1,17 +1,25 @@
 """A damaged copy is refused in one sentence that names the part, whether it is a saved pipeline or a published base."""
 
+import inspect
 import json
 import shutil
+import struct
+import time
 
 import pytest
 import torch
+from diffusers import CogVideoXTransformer3DModel
 from safetensors.torch import load_file, save_file
+from transformers import T5Config, T5EncoderModel
 
 from magicmirror.errors import ConfigError, WeightsError
 from magicmirror.models.adapter import CONFIG_FILE, check_base
 from magicmirror.models.presets import model_preset
+from magicmirror.models.transformer import MagicMirrorTransformer3DModel
+from magicmirror.pipeline.assembly import STOCK_NETWORKS
+from magicmirror.pipeline.completeness import check_networks
 from magicmirror.pipeline.pipeline import MagicMirrorPipeline
-from tests.tiny_published import TINY, publish
+from tests.tiny_published import TINY, publish, same_weights
 
 
 @pytest.fixture(scope="module")
@@ -62,6 +70,110 @@ def test_a_published_base_that_lacks_a_tensor_is_refused(published, tmp_path, pa
         MagicMirrorPipeline.from_pretrained(
             base, adapter=published / "adapter", identity_encoder=published / "photomaker", preset=TINY
         )
+
+
+NETWORKS = [
+    *("text_encoder", "vae", "transformer", "image_encoder"),
+    *("identity_perceiver", "face_perceiver", "identity_fusion"),
+]
+
+
+def change(file, edit):
+    """Write a file of weights again, with what ``edit`` makes of its tensors."""
+    tensors = load_file(file)
+    save_file(dict(pair for name, value in tensors.items() for pair in edit(name, value)), file, {"format": "pt"})
+
+
+@pytest.mark.parametrize("part", NETWORKS)
+def test_tensors_of_other_names_shapes_and_types_are_refused(saved, copy, part):
+    """They hold as many values as they should, and the libraries would put random ones in their place."""
+    file = weights(copy / part)
+    last = sorted(load_file(file))[-1]
+
+    def damage(**parts):
+        shutil.copy(weights(saved / part), file)
+        change(file, lambda name, value: [parts["to"](name, value) if name == last else (name, value)])
+
+    damage(to=lambda name, value: (f"other.{name}", value))
+    with pytest.raises(
+        WeightsError,
+        match=rf"/{part} is not complete: it lacks {last} \(1 in all\) in {file.name}, which holds other\.{last} \(1 ",
+    ):
+        MagicMirrorPipeline.from_pretrained(copy)
+    damage(to=lambda name, value: (name, value[None, None].contiguous()))
+    with pytest.raises(
+        WeightsError, match=rf"/{part} does not fit its config\.json: {last} in {file.name} is \(1, 1, "
+    ):
+        MagicMirrorPipeline.from_pretrained(copy)
+    damage(to=lambda name, value: (name, value.int()))
+    with pytest.raises(WeightsError, match=rf"/{part}/{file.name} is damaged: {last} holds whole numbers \(I32\)"):
+        MagicMirrorPipeline.from_pretrained(copy)
+
+
+def test_what_the_libraries_tolerate_is_no_damage(saved, copy):
+    change(
+        weights(copy / "text_encoder"), lambda name, value: [(name.replace("shared", "encoder.embed_tokens"), value)]
+    )
+    change(weights(copy / "image_encoder"), lambda name, value: [(f"vision_model.{name}", value)])
+    change(weights(copy / "vae"), lambda name, value: [(name, value), (f"more.{name}", value.clone())])
+    assert same_weights(MagicMirrorPipeline.from_pretrained(copy), MagicMirrorPipeline.from_pretrained(saved))
+
+
+def test_every_set_of_weights_in_a_folder_is_whole(copy):
+    """With an index and a file alone the libraries differ in which they take."""
+    folder = copy / "transformer"
+    alone = weights(folder)
+    MagicMirrorTransformer3DModel.from_pretrained(folder).save_pretrained(folder / "more", max_shard_size="20KB")
+    for file in (folder / "more").iterdir():
+        file.replace(folder / file.name)
+    MagicMirrorPipeline.from_pretrained(copy)
+    without(alone)
+    with pytest.raises(WeightsError, match=rf"transformer is not complete: .* in {alone.name}"):
+        MagicMirrorPipeline.from_pretrained(copy)
+    alone.unlink()
+    MagicMirrorPipeline.from_pretrained(copy)
+    without(next(folder.glob("*-00002-of-*")))
+    with pytest.raises(WeightsError, match=r"transformer is not complete: .* in .*index\.json"):
+        MagicMirrorPipeline.from_pretrained(copy)
+    (folder / f"{alone.name}.index.json").unlink()
+    with pytest.raises(
+        WeightsError, match=r"transformer cannot be loaded: it has no weights in safetensors, only .*-0000"
+    ):
+        MagicMirrorPipeline.from_pretrained(copy)
+
+
+def test_full_size_networks_are_compared_by_their_headers(tmp_path):
+    """Sparse files of the sizes of CogVideoX-5B: 20 GB that nobody reads."""
+    sizes = model_preset("cogvideox-5b")
+    known = inspect.signature(CogVideoXTransformer3DModel.__init__).parameters
+    with torch.device("meta"):
+        text_encoder = T5EncoderModel(T5Config(**sizes.text_encoder, tie_word_embeddings=False))
+        transformer = CogVideoXTransformer3DModel(**{k: v for k, v in sizes.transformer.items() if k in known})
+    text_encoder.config.save_pretrained(tmp_path / "text_encoder")
+    transformer.save_config(tmp_path / "transformer")
+    tensors = {name: value for name, value in text_encoder.state_dict().items() if "embed_tokens" not in name}
+    sparse(tmp_path / "text_encoder/model.safetensors", tensors)
+    sparse(tmp_path / "transformer/diffusion_pytorch_model.safetensors", transformer.state_dict())
+    networks = {name: STOCK_NETWORKS[name] for name in ("text_encoder", "transformer")}
+    start = time.perf_counter()
+    check_networks(tmp_path, networks)
+    assert time.perf_counter() - start < 20  # it takes one second
+    name = "encoder.block.23.layer.1.DenseReluDense.wi_1.weight"
+    sparse(tmp_path / "text_encoder/model.safetensors", {k: v for k, v in tensors.items() if k != name})
+    with pytest.raises(WeightsError, match=rf"text_encoder is not complete: it lacks {name} \(1 in all\)"):
+        check_networks(tmp_path, networks)
+
+
+def sparse(file, tensors):
+    """A file of weights with these names and shapes in bfloat16, whose values take no space."""
+    header, end = {}, 0
+    for name, value in tensors.items():
+        start, end = end, end + 2 * value.numel()
+        header[name] = {"dtype": "BF16", "shape": list(value.shape), "data_offsets": [start, end]}
+    text = json.dumps(header).encode()
+    with file.open("wb") as target:
+        target.write(struct.pack("<Q", len(text)) + text)
+        target.truncate(8 + len(text) + end)
 
 
 @pytest.mark.parametrize("text", ["oops", "[]", "null", '"x"', None])
