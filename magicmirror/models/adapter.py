@@ -16,7 +16,7 @@ from __future__ import annotations
 import hashlib
 import json
 import os
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
@@ -29,6 +29,7 @@ from magicmirror.media import complete_files, make_folder
 
 WEIGHTS_FILE = "magicmirror_adapter.safetensors"
 CONFIG_FILE = "magicmirror_adapter.json"
+FILES = (WEIGHTS_FILE, CONFIG_FILE)
 FORMAT = "magicmirror-adapter"
 FORMAT_VERSION = 1
 BASE_CLASS = "CogVideoXTransformer3DModel"
@@ -117,8 +118,7 @@ def load_adapter(source: str | os.PathLike[str], modules: Mapping[str, nn.Module
     """
     description = read_description(source)
     path = weights_path(source)
-    for part, module in modules.items():
-        _check_configuration(path, part, description.get(part), _configuration(module))
+    check_description(path, description, modules)
     found = _read_tensors(path, _tensors(modules))
     verified_sha256(path, description)
     for part, module in modules.items():
@@ -132,11 +132,12 @@ def weights_path(source: str | os.PathLike[str]) -> Path:
     return path if path.is_file() else path / WEIGHTS_FILE
 
 
-def read_description(source: str | os.PathLike[str]) -> dict[str, Any]:
+def read_description(source: str | os.PathLike[str], needed: Sequence[str] = FILES) -> dict[str, Any]:
     """Read the description of an adapter and check that this program can read the rest.
 
     Args:
         source: Folder of ``save_adapter``, or its weights alone.
+        needed: Files that a folder must have.
 
     Returns:
         The content of the JSON file, or of the weights' metadata.
@@ -154,7 +155,7 @@ def read_description(source: str | os.PathLike[str]) -> dict[str, Any]:
             )
     else:
         try:
-            missing = [name for name in (WEIGHTS_FILE, CONFIG_FILE) if not (path / name).is_file()]
+            missing = [name for name in needed if not (path / name).is_file()]
         except OSError as error:
             raise WeightsError(f"{path} cannot be read: {error.strerror}.", "Check its permissions.") from error
         if missing:
@@ -268,14 +269,29 @@ def _configuration(module: Any) -> dict[str, Any]:
     return restored
 
 
+def check_description(path: Path, description: Mapping[str, Any], modules: Mapping[str, nn.Module]) -> None:
+    """Compare what an adapter was made for with networks, which may be on the meta device.
+
+    Args:
+        path: Of the adapter.
+        description: Of ``read_description``.
+        modules: Part -> network.
+
+    Raises:
+        WeightsError: If they differ, or the adapter lacks a part.
+    """
+    for part, module in modules.items():
+        _check_configuration(path, part, description.get(part), _configuration(module))
+
+
 def check_base(path: Path, description: Mapping[str, Any], config: Mapping[str, Any]) -> None:
     """Compare what an adapter was made for with the configuration of a base, before the base's weights are fetched.
 
     Args:
         path: Of the adapter.
         description: Of ``read_description``.
-        config: The transformer's of the base, with or without the settings that have their default; those of the
-            adapter itself are not in it.
+        config: The transformer's of the base, with or without the settings that have their default, and with or
+            without those of the adapter itself.
 
     Raises:
         WeightsError: If they differ.
@@ -284,7 +300,7 @@ def check_base(path: Path, description: Mapping[str, Any], config: Mapping[str, 
     if not isinstance(made_for, dict) or not config:
         return  # what is wrong with them is said where they are loaded
     # CogVideoX 1.0 does not name its temporal patch.
-    of_base = {"patch_size_t": None, **{key: config[key] for key in BASE_SETTINGS if key in config}}
+    of_base = {"patch_size_t": None, **{key: config[key] for key in {*BASE_SETTINGS, *made_for} & config.keys()}}
     found = {key: made_for.get(key) for key in of_base}
     _check_configuration(path, "transformer", found, of_base)
 

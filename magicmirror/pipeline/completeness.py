@@ -37,7 +37,7 @@ _RAISED = (
 
 
 @contextmanager
-def explained(part: Path) -> Iterator[None]:
+def explained(part: str | Path) -> Iterator[None]:
     """Turn what the libraries raise for a damaged folder into one sentence.
 
     Raises:

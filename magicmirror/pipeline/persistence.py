@@ -16,21 +16,30 @@ from diffusers.loaders import CogVideoXLoraLoaderMixin
 from torch import nn
 
 from magicmirror.errors import ConfigError, WeightsError
-from magicmirror.models.adapter import ADAPTER_PARTS, check_base, load_adapter, read_description, save_adapter
+from magicmirror.models.adapter import ADAPTER_PARTS, load_adapter, save_adapter
 from magicmirror.models.presets import ModelPreset, model_preset
-from magicmirror.pipeline.assembly import STOCK_CLASS, assemble, check_components
+from magicmirror.pipeline.assembly import (
+    ENCODER_PARTS,
+    FACE_PARTS,
+    STOCK_CLASS,
+    STOCK_PARTS,
+    assemble,
+    check_components,
+)
+from magicmirror.pipeline.compatibility import check_together, configs_of
 from magicmirror.pipeline.completeness import check_networks, check_tokenizer, explained
 from magicmirror.pipeline.components import recorded_as
 from magicmirror.pipeline.hub import HubOptions
 from magicmirror.pipeline.sources import (
     PHOTOMAKER,
+    adapter_description,
     adapter_path,
+    component_configs,
     folder_hash,
     identity_encoder_path,
     origin,
     pipeline_class,
     pipeline_folder,
-    transformer_config,
 )
 
 _ALIGNMENT_BYTES = 64
@@ -106,21 +115,24 @@ class PersistentPipeline(DiffusionPipeline, CogVideoXLoraLoaderMixin):  # type: 
         sizes = model_preset(preset) if isinstance(preset, str) else preset
         place = None if device is None else choose_device(str(device))
         stock = _is_stock(source, pipeline_class(source, revision, options), cls.__name__, adapter is not None)
-        # The smallest part comes first: a slip in its name is to show before gigabytes of the others are fetched.
+        given = {name: part for name, part in kwargs.items() if name in (*STOCK_PARTS, *FACE_PARTS)}
+        check_components({key: value for key, value in kwargs.items() if key != "dtype"} if stock else given)
+        wanted = [part for part in (STOCK_PARTS if stock else (*STOCK_PARTS, *FACE_PARTS)) if part not in given]
+        # Texts come first: a slip in a name, or what does not fit, is to show before gigabytes are fetched.
+        made_for = None if adapter is None else adapter_description(os.fspath(adapter), options)
+        configs = component_configs(source, wanted, revision, options) | configs_of(given)
+        sizes = check_together(source, configs, sizes, made_for, stock=stock, given=given)
         weights = None if adapter is None else adapter_path(os.fspath(adapter), options)
-        if weights is not None:
-            own = sizes.transformer if sizes is not None and stock else None
-            check_base(weights, read_description(weights), own or transformer_config(source, revision, options))
         with _no_loading_bars():
             if stock:
-                check_components(kwargs.keys() - {"dtype"})
-                encoder = identity_encoder_path(os.fspath(identity_encoder), options)
-                folder = pipeline_folder(source, revision, variant, options)
-                dtype, cache = kwargs.pop("dtype"), options.own_cache
-                pipeline = cls(**assemble(folder, encoder, sizes, dtype, variant=variant, cache=cache, given=kwargs))
+                file = None if given.keys() >= {*ENCODER_PARTS} else os.fspath(identity_encoder)
+                encoder = None if file is None else identity_encoder_path(file, options)
+                folder = pipeline_folder(source, revision, variant, options, wanted)
+                dtype, cache = kwargs["dtype"], options.own_cache
+                pipeline = cls(**assemble(folder, encoder, sizes, dtype, variant=variant, cache=cache, given=given))
                 pipeline.provenance = {"base": origin(source, folder)}
             else:
-                pipeline = cls._from_saved(pipeline_folder(source, revision, variant, options), variant, kwargs)
+                pipeline = cls._from_saved(pipeline_folder(source, revision, variant, options, wanted), variant, kwargs)
         if weights is not None:
             pipeline.load_adapter(weights)
             pipeline.provenance["adapter"] = folder_hash(weights)

@@ -15,11 +15,12 @@ import hashlib
 import json
 import re
 from collections.abc import Sequence
+from contextlib import suppress
 from pathlib import Path, PurePosixPath
 from typing import Any
 
 from magicmirror.errors import WeightsError
-from magicmirror.models.adapter import CONFIG_FILE, WEIGHTS_FILE
+from magicmirror.models.adapter import CONFIG_FILE, WEIGHTS_FILE, read_description
 from magicmirror.pipeline.hub import HubOptions, fetch
 
 PHOTOMAKER = "TencentARC/PhotoMaker-V2"
@@ -83,33 +84,41 @@ def pipeline_class(source: str, revision: str | None = None, options: HubOptions
         raise WeightsError(f"{place / INDEX_FILE} is damaged: {error!r}.", "Copy or download it again.") from error
 
 
-def transformer_config(source: str, revision: str | None = None, options: HubOptions | None = None) -> dict[str, Any]:
-    """Configuration of a pipeline's transformer; of one on the hub only that file is fetched.
+def component_configs(
+    source: str, parts: Sequence[str], revision: str | None = None, options: HubOptions | None = None
+) -> dict[str, dict[str, Any]]:
+    """Configurations of a pipeline's networks; of a pipeline on the hub only these files are fetched.
 
     Args:
         source: Folder or hub id.
+        parts: Names of components.
         revision: Of the repository.
         options: Of the hub.
 
     Returns:
-        The settings, or nothing where they cannot be read: why is said when the transformer is loaded.
+        Component -> settings, of those that can be read: why another cannot is said when it is loaded.
     """
-    place, file = split_source(source, revision), "transformer/config.json"
+    place, files = split_source(source, revision), {part: f"{part}/config.json" for part in parts}
     if not isinstance(place, Path):
         place = fetch(
             *place,
             INDEX_FILE,
-            lambda names: [INDEX_FILE, *(each for each in names if each == file)],
+            lambda names: [INDEX_FILE, *(name for name in names if name in files.values())],
             options or HubOptions(),
         )
-    try:
-        return dict(json.loads((place / file).read_text(encoding="utf-8")))
-    except (OSError, ValueError, TypeError):
-        return {}
+    configs = {}
+    for part, file in files.items():
+        with suppress(OSError, ValueError, TypeError):
+            configs[part] = dict(json.loads((place / file).read_text(encoding="utf-8")))
+    return configs
 
 
 def pipeline_folder(
-    source: str, revision: str | None = None, variant: str | None = None, options: HubOptions | None = None
+    source: str,
+    revision: str | None = None,
+    variant: str | None = None,
+    options: HubOptions | None = None,
+    parts: Sequence[str] | None = None,
 ) -> Path:
     """Folder of a pipeline in diffusers' layout: stock CogVideoX or a saved ``MagicMirrorPipeline``.
 
@@ -118,13 +127,14 @@ def pipeline_folder(
         revision: Of the repository.
         variant: Of the weights, as ``fp16``; parts without it are taken plain.
         options: Of the hub.
+        parts: Components that are wanted; ``None`` is all. Nothing of the others is fetched.
 
     Raises:
         WeightsError: If it is neither here nor on the hub.
     """
     place = split_source(source, revision)
     if not isinstance(place, Path):
-        place = fetch(*place, INDEX_FILE, lambda names: _needed(names, variant), options or HubOptions())
+        place = fetch(*place, INDEX_FILE, lambda names: _needed(names, variant, parts), options or HubOptions())
     return place
 
 
@@ -147,6 +157,26 @@ def identity_encoder_path(source: str, options: HubOptions | None = None) -> Pat
             f"There is no {path}.", f"Give PhotoMaker-V2's file {PHOTOMAKER_FILE}, its folder, or {PHOTOMAKER}."
         )
     return path
+
+
+def adapter_description(source: str, options: HubOptions | None = None) -> tuple[Path, dict[str, Any]]:
+    """What an adapter was made for; of one on the hub only its description is fetched.
+
+    Args:
+        source: Folder, safetensors file or hub id.
+        options: Of the hub.
+
+    Returns:
+        Folder or file, whose weights need not be there yet, and ``read_description`` of it.
+
+    Raises:
+        WeightsError: If there is no such adapter, or it is of another format.
+    """
+    place = split_source(source)
+    if isinstance(place, Path):
+        return place, read_description(place)
+    place = fetch(*place, CONFIG_FILE, lambda _: [CONFIG_FILE], options or HubOptions())
+    return place, read_description(place, [CONFIG_FILE])
 
 
 def adapter_path(source: str, options: HubOptions | None = None) -> Path:
@@ -186,12 +216,14 @@ def folder_hash(folder: Path) -> str:
     return f"sha256:{digest.hexdigest()}"
 
 
-def _needed(names: Sequence[str], variant: str | None) -> list[str]:
+def _needed(names: Sequence[str], variant: str | None, parts: Sequence[str] | None) -> list[str]:
     """Of all files of a repository those that loading reads: configurations, tokenizer, weights of one variant."""
-    inner = [name for name in names if name.count("/") == 1]
-    chosen = [INDEX_FILE, *(name for name in inner if name.endswith(_TEXTS) and ".index." not in name)]
-    for folder in sorted({name.partition("/")[0] for name in inner}):
-        chosen += component_weights([name for name in inner if name.startswith(f"{folder}/")], variant)
+    folders = {name.partition("/")[0] for name in names if name.count("/") == 1}
+    chosen = [INDEX_FILE]
+    for folder in sorted(folders if parts is None else folders & set(parts)):
+        inner = [name for name in names if PurePosixPath(name).parent.as_posix() == folder]
+        chosen += [name for name in inner if name.endswith(_TEXTS) and ".index." not in name]
+        chosen += component_weights(inner, variant)
     return chosen
 
 
