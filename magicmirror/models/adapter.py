@@ -20,12 +20,14 @@ from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
+import torch
 from safetensors import SafetensorError, safe_open
 from safetensors.torch import save_file
 from torch import Tensor, nn
 
 from magicmirror.errors import WeightsError
 from magicmirror.media import complete_files, make_folder
+from magicmirror.models.weights_files import is_finite, unreadable
 
 WEIGHTS_FILE = "magicmirror_adapter.safetensors"
 CONFIG_FILE = "magicmirror_adapter.json"
@@ -191,36 +193,12 @@ def _checked_description(path: Path, text: str) -> dict[str, Any]:
     return description
 
 
-def tensor_headers(source: str | os.PathLike[str]) -> dict[str, tuple[tuple[int, ...], str]]:
-    """Name -> shape and safetensors' name of the type, read without the values.
-
-    Raises:
-        WeightsError: If the file cannot be read.
-    """
-    path = weights_path(source)
-    try:
-        with safe_open(str(path), framework="pt") as file:
-            slices = {name: file.get_slice(name) for name in file.keys()}  # noqa: SIM118 - no mapping
-            return {name: (tuple(each.get_shape()), str(each.get_dtype())) for name, each in slices.items()}
-    except (OSError, SafetensorError) as error:
-        raise _unreadable(path, error) from error
-
-
-def is_floating_point(dtype: str) -> bool:
-    """Whether a type is one of numbers with a point, by safetensors' names: F32, BF16, F8_E4M3."""
-    return dtype.startswith(("F", "BF"))
-
-
 def _metadata(path: Path) -> dict[str, str]:
     try:
         with safe_open(str(path), framework="pt") as file:
             return file.metadata() or {}
     except (OSError, SafetensorError) as error:
-        raise _unreadable(path, error) from error
-
-
-def _unreadable(path: Path, error: Exception) -> WeightsError:
-    return WeightsError(f"{path} cannot be read: {error}.", "Expected a safetensors file; copy or download it again.")
+        raise unreadable(path, error) from error
 
 
 def file_sha256(path: Path) -> str:
@@ -330,9 +308,42 @@ def _read_tensors(path: Path, expected: Mapping[str, Tensor]) -> dict[str, Tenso
                 shape = tuple(file.get_slice(name).get_shape())
                 if shape != tuple(expected[name].shape):
                     raise WeightsError(f"{name} in {path} is {shape}, expected {tuple(expected[name].shape)}.")
-            return {name: file.get_tensor(name) for name in names}
+            return {
+                name: usable_tensor(path, name, file.get_tensor(name), expected[name].dtype) for name in sorted(names)
+            }
     except (OSError, SafetensorError) as error:
-        raise _unreadable(path, error) from error
+        raise unreadable(path, error) from error
+
+
+def usable_tensor(path: Path, name: str, value: Tensor, dtype: torch.dtype) -> Tensor:
+    """Give a tensor of an adapter the type in which it will be used.
+
+    Args:
+        path: Of the adapter, for the message.
+        name: Of the tensor.
+        value: The tensor.
+        dtype: A type of numbers with a point.
+
+    Raises:
+        WeightsError: For NaN, infinity and whole numbers, and for values that are too large for the type.
+    """
+    if not value.is_floating_point():
+        raise WeightsError(
+            f"{name} in {path} holds whole numbers ({_name(value.dtype)}), which no weights are.",
+            "Export the adapter again, as float32, float16 or bfloat16.",
+        )
+    cast = value.to(dtype)
+    for each in (value, cast) if cast is not value else (value,):
+        if not is_finite(each):
+            raise WeightsError(
+                f"{name} in {path} holds NaN or infinity as {_name(each.dtype)}.",
+                "Take an earlier state of its training, or another dtype.",
+            )
+    return cast
+
+
+def _name(dtype: torch.dtype) -> str:
+    return str(dtype).removeprefix("torch.")
 
 
 def _check_names(path: Path, found: set[str], expected: set[str]) -> None:

@@ -33,12 +33,13 @@ from magicmirror.models.adapter import (
     CONFIG_FILE,
     WEIGHTS_FILE,
     read_description,
-    tensor_headers,
+    usable_tensor,
     verified_sha256,
     weights_path,
     write_adapter,
 )
 from magicmirror.models.presets import model_preset, preset_names
+from magicmirror.models.weights_files import tensor_headers
 from magicmirror.pipeline.hub import TRANSPORT_ERRORS, HubOptions
 from magicmirror.pipeline.pipeline import MagicMirrorPipeline
 from magicmirror.pipeline.profiles import find_profile
@@ -89,7 +90,7 @@ def inspect_adapter(source: str, options: HubOptions | None = None) -> AdapterRe
     """
     path = adapter_path(source, options)
     description, weights = read_description(path), weights_path(path)
-    headers = tensor_headers(path)
+    headers = tensor_headers(weights)
     sha256 = verified_sha256(weights, description)
     settings = {part: _object_of(description, part, path) for part in ADAPTER_PARTS if part in description}
     parts = {
@@ -155,8 +156,10 @@ def export_adapter(
             tensors = load_file(weights_path(origin))
         except (OSError, SafetensorError) as error:
             raise WeightsError(f"{origin} cannot be read: {error}.", "Copy or download it again.") from error
-        if dtype is not None:
-            tensors = {name: value.to(getattr(torch, dtype)) for name, value in tensors.items()}
+        tensors = {
+            name: usable_tensor(weights_path(origin), name, value, getattr(torch, dtype) if dtype else value.dtype)
+            for name, value in tensors.items()
+        }
         if target.suffix == ".safetensors":
             write_adapter(target, tensors, description)
         else:

@@ -21,7 +21,7 @@ from magicmirror.models.perceiver import FacePerceiver
 from magicmirror.models.presets import ModelPreset
 from magicmirror.models.transformer import MagicMirrorTransformer3DModel
 from magicmirror.pipeline.compatibility import ADAPTER_SETTINGS, configs_of, fitting_preset
-from magicmirror.pipeline.completeness import check_networks, check_tokenizer, explained
+from magicmirror.pipeline.completeness import check_networks, check_tokenizer, check_values, explained
 from magicmirror.pipeline.identity_encoder import load_identity_encoder
 from magicmirror.pipeline.sources import component_weights
 
@@ -81,7 +81,10 @@ def assemble(
         if variant and any(f".{variant}" in name for name in component_weights(names, variant)):
             kwargs["variant"] = variant
         with explained(base / part):
-            return make(base / part, **kwargs)
+            made = make(base / part, **kwargs)
+        if isinstance(made, nn.Module):
+            check_values(base / part, made)
+        return made
 
     def stock_with_adapter(folder: Path, **kwargs: Any) -> MagicMirrorTransformer3DModel:
         stock = CogVideoXTransformer3DModel.from_pretrained(folder, torch_dtype=dtype, **kwargs)
@@ -98,6 +101,8 @@ def assemble(
     }
     if identity_encoder is not None:
         frozen = load_identity_encoder(identity_encoder, preset, cache)
+        for network in frozen:
+            check_values(identity_encoder, network)
         components |= zip(ENCODER_PARTS, (_ready(each, dtype) for each in frozen), strict=True)
     return components | _new_parts(preset, dtype) | given
 

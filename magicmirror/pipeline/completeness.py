@@ -20,7 +20,7 @@ from torch import nn
 from transformers import PreTrainedModel
 
 from magicmirror.errors import WeightsError
-from magicmirror.models.adapter import is_floating_point, tensor_headers
+from magicmirror.models.weights_files import is_finite, is_floating_point, tensor_headers
 from magicmirror.pipeline.hub import first_line
 from magicmirror.pipeline.sources import component_weights
 
@@ -82,6 +82,24 @@ def check_networks(folder: Path, networks: Mapping[str, Any], variant: str | Non
             network = _on_meta(part, kind)
         for label, files in _sets_of_weights(part, variant).items():
             _check_set(part, label, files, network)
+
+
+def check_values(part: Path, network: nn.Module) -> None:
+    """Refuse a loaded network with values that are no numbers; it would end in black frames, an hour later.
+
+    Args:
+        part: Where it came from.
+        network: With its values.
+
+    Raises:
+        WeightsError: Naming the first tensor.
+    """
+    for name, value in network.named_parameters():
+        if not is_finite(value):
+            dtype = str(value.dtype).removeprefix("torch.")
+            raise WeightsError(
+                f"{part} is damaged: {name} holds NaN or infinity as {dtype}.", f"{_AGAIN[:-1]}, or take another dtype."
+            )
 
 
 def _on_meta(part: Path, kind: Any) -> nn.Module:

@@ -27,7 +27,7 @@ from magicmirror.pipeline.assembly import (
     check_components,
 )
 from magicmirror.pipeline.compatibility import check_together, configs_of
-from magicmirror.pipeline.completeness import check_networks, check_tokenizer, explained
+from magicmirror.pipeline.completeness import check_networks, check_tokenizer, check_values, explained
 from magicmirror.pipeline.components import recorded_as
 from magicmirror.pipeline.hub import HubOptions
 from magicmirror.pipeline.sources import (
@@ -151,9 +151,11 @@ class PersistentPipeline(DiffusionPipeline, CogVideoXLoraLoaderMixin):  # type: 
         with explained(folder):
             pipeline: Self = super().from_pretrained(folder, variant=variant, **options)
         pipeline.provenance = {"base": folder_hash(folder), "adapter": "part of base"}
-        for component in pipeline.components.values():
+        for name, component in pipeline.components.items():
             if isinstance(component, nn.Module):
                 _align(component)
+                if name not in options:
+                    check_values(folder / name, component)
         return pipeline
 
     def save_adapter(self, folder: str | os.PathLike[str], config: Mapping[str, Any] | None = None) -> None:

@@ -8,7 +8,7 @@ from safetensors.torch import load_file
 
 from magicmirror.cli.adapter import _table
 from magicmirror.errors import ConfigError, WeightsError
-from magicmirror.models.adapter import CONFIG_FILE, WEIGHTS_FILE
+from magicmirror.models.adapter import CONFIG_FILE, WEIGHTS_FILE, read_description, write_adapter
 from magicmirror.pipeline.adapter_package import (
     CARD_FILE,
     PACKAGE_FILES,
@@ -124,6 +124,23 @@ def test_half_precision_rounds_and_loads(adapter, fresh_pipeline, tmp_path):
     for name, value in fresh_pipeline.transformer.adapter_state_dict().items():
         found = other.transformer.get_parameter(name)
         assert torch.equal(found, value.half().float()), name
+
+
+@pytest.mark.parametrize(
+    ("value", "dtype", "reason"),
+    [
+        (torch.full((8,), torch.nan), None, "NaN or infinity as float32"),
+        (torch.full((8,), 1e5), "float16", "NaN or infinity as float16"),
+        (torch.ones(8, dtype=torch.int64), "float16", r"whole numbers \(int64\)"),
+    ],
+)
+def test_values_that_are_no_weights_are_not_exported(adapter, tmp_path, value, dtype, reason):
+    weights = adapter / WEIGHTS_FILE
+    description = read_description(adapter)
+    write_adapter(adapter, {**load_file(weights), "transformer.identity_proj.bias": value}, description)
+    with pytest.raises(WeightsError, match=rf"identity_proj.bias in .* holds {reason}"):
+        export_adapter(str(adapter), tmp_path / "package", dtype)
+    assert not (tmp_path / "package").exists()
 
 
 def test_from_a_saved_pipeline_and_from_a_run(fresh_pipeline, adapter, tmp_path):

@@ -110,6 +110,40 @@ def test_tensors_of_other_names_shapes_and_types_are_refused(saved, copy, part):
         MagicMirrorPipeline.from_pretrained(copy)
 
 
+@pytest.mark.parametrize("part", NETWORKS)
+@pytest.mark.parametrize("wrong", [torch.nan, torch.inf])
+def test_values_that_are_no_numbers_are_refused(copy, part, wrong):
+    file = weights(copy / part)
+    last = sorted(load_file(file))[-1]
+    change(file, lambda name, value: [(name, spoilt(value, wrong) if name == last else value)])
+    with pytest.raises(WeightsError, match=rf"/{part} is damaged: {last} holds NaN or infinity as float32. Copy or"):
+        MagicMirrorPipeline.from_pretrained(copy)
+
+
+def spoilt(value, wrong):
+    """A tensor with one such value in it."""
+    value.view(-1)[-1] = wrong
+    return value
+
+
+def test_published_values_that_are_no_numbers_are_refused(published, tmp_path):
+    root = shutil.copytree(published, tmp_path / "published")
+    options = {"adapter": root / "adapter", "identity_encoder": root / "photomaker", "preset": TINY}
+    pickled = torch.load(root / "photomaker/photomaker-v2.bin", weights_only=True)
+    whole = pickled["id_encoder"]["qformer_perceiver.token_proj.2.bias"]
+    for value, reason in (
+        (spoilt(whole.clone(), torch.nan), r"token_proj\.2\.bias holds NaN"),
+        (whole.int(), r"1 of whole numbers \(as token_proj\.2\.bias\)"),
+    ):
+        pickled["id_encoder"]["qformer_perceiver.token_proj.2.bias"] = value
+        torch.save(pickled, root / "photomaker/photomaker-v2.bin")
+        with pytest.raises(WeightsError, match=reason):
+            MagicMirrorPipeline.from_pretrained(root / "base", **options, cache_dir=tmp_path / "cache")
+    change(weights(root / "base/vae"), lambda name, value: [(name, value * 1e6)])
+    with pytest.raises(WeightsError, match=r"/vae is damaged: .* holds NaN or infinity as float16\. .*or take another"):
+        MagicMirrorPipeline.from_pretrained(root / "base", **options, dtype=torch.float16)
+
+
 def test_what_the_libraries_tolerate_is_no_damage(saved, copy):
     change(
         weights(copy / "text_encoder"), lambda name, value: [(name.replace("shared", "encoder.embed_tokens"), value)]
