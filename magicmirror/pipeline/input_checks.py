@@ -2,12 +2,14 @@
 
 from __future__ import annotations
 
+import math
 from collections.abc import Sequence
 
 import torch
 from torch import Tensor
 
 from magicmirror.errors import ConfigError, PromptError
+from magicmirror.number_checks import check_seed, shown
 
 OUTPUT_TYPES = ("np", "pt", "pil", "latent")
 
@@ -25,7 +27,7 @@ def check_size(height: int, width: int, cell: int, largest: tuple[int, int] | No
         ConfigError: With the nearest size that works.
     """
     for index, (name, size) in enumerate((("height", height), ("width", width))):
-        limit = largest[index] if largest is not None else max(size, cell)
+        limit = largest[index] if largest is not None else math.inf
         if size < cell or size % cell or size > limit:
             nearest = min(max(cell, round(size / cell) * cell), limit)
             upto = f" up to {limit}" if largest is not None else ""
@@ -77,6 +79,8 @@ def check_text(
         raise PromptError("Give either prompt or prompt_embeds, one of them.")
     if negative_prompt is not None and negative_prompt_embeds is not None:
         raise ConfigError("Give either negative_prompt or negative_prompt_embeds, not both.")
+    for given in (prompt, negative_prompt):
+        _check_type(given)
     if prompt is not None and (not prompt or any(not text for text in texts_of(prompt))):
         raise PromptError("The prompt is empty.", 'Describe what the person does, for example "a man smiles".')
     if negative_prompt is not None and not isinstance(negative_prompt, str):
@@ -89,14 +93,10 @@ def check_text(
             raise ConfigError(f"prompt_embeds and negative_prompt_embeds differ in shape: {shapes[0]} and {shapes[1]}.")
 
 
-def check_identity_scale(scale: float) -> None:
-    """Refuse a strength outside [0, 2].
-
-    Raises:
-        ConfigError: If it is.
-    """
-    if not 0.0 <= scale <= 2.0:
-        raise ConfigError(f"identity_scale must lie in [0, 2], got {scale}.")
+def _check_type(prompt: object) -> None:
+    for text in prompt if isinstance(prompt, Sequence) else [] if prompt is None else [prompt]:
+        if not isinstance(text, str):
+            raise PromptError(f"A prompt must be a text, got {shown(text)}.")
 
 
 def check_randomness(
@@ -110,10 +110,12 @@ def check_randomness(
         rows: Videos.
 
     Raises:
-        ConfigError: If there is no seed, or two sources of noise, or a list of another length.
+        ConfigError: If there is no seed, or none in [0, 2^63), or two sources of noise, or a list of another length.
     """
     if isinstance(generator, Sequence) and len(generator) != rows:
         raise ConfigError(f"{len(generator)} generators were given for {rows} videos.", "Give one for each, or one.")
+    if seed is not None:
+        check_seed(seed)
     if (seed is None) == (generator is None):
         given = "neither" if seed is None else "both"
         raise ConfigError(f"Give either seed or generator, got {given}.", "A seed such as 0 makes a result repeatable.")

@@ -14,6 +14,7 @@ from torch import Tensor
 from transformers import CLIPVisionModel, T5EncoderModel, T5Tokenizer
 from transformers.image_processing_base import ImageProcessingMixin
 
+from magicmirror.number_checks import check_guidance, check_identity_scale, check_steps, whole_number
 from magicmirror.pipeline.components import (
     FacePerceiver,
     IdentityFusion,
@@ -25,7 +26,6 @@ from magicmirror.pipeline.denoising import Guidance
 from magicmirror.pipeline.input_checks import (
     check_callback_inputs,
     check_frame_count,
-    check_identity_scale,
     check_output_type,
     check_randomness,
     check_size,
@@ -144,6 +144,8 @@ class MagicMirrorPipeline(PipelineSteps):
         negative_prompt_embeds: Tensor | None = None,
         seed: int | None = None,
         generator: torch.Generator | None = None,
+        num_inference_steps: int = 50,
+        guidance_scale: float = 6.0,
         identity_scale: float = 1.0,
         max_sequence_length: int | None = None,
         output_type: str = "np",
@@ -162,6 +164,8 @@ class MagicMirrorPipeline(PipelineSteps):
             negative_prompt_embeds: In place of ``negative_prompt``.
             seed: Of the noise.
             generator: In place of ``seed``.
+            num_inference_steps: Denoising steps, 1 to 1000.
+            guidance_scale: Classifier-free guidance, 1 to 30.
             identity_scale: Strength of the identity.
             max_sequence_length: T; ``None`` takes the transformer's.
             output_type: As in ``__call__``.
@@ -180,7 +184,9 @@ class MagicMirrorPipeline(PipelineSteps):
         check_text(prompt, negative_prompt, prompt_embeds, negative_prompt_embeds)
         rows = 1 if prompt_embeds is None else prompt_embeds.size(0)
         check_randomness(seed, generator, rows if prompt is None else len(texts_of(prompt)))
-        check_identity_scale(identity_scale)
+        check_identity_scale(identity_scale, "identity_scale")
+        check_steps(num_inference_steps, "num_inference_steps")
+        check_guidance(guidance_scale, "guidance_scale")
         check_callback_inputs(callback_inputs, self._callback_tensor_inputs)
         check_output_type(output_type)
         if references is not None and identity_scale > 0:
@@ -222,8 +228,8 @@ class MagicMirrorPipeline(PipelineSteps):
             height: In px; ``None`` takes the transformer's.
             width: In px; ``None`` takes the transformer's.
             num_frames: Pixel frames; ``None`` takes the transformer's.
-            num_inference_steps: Denoising steps.
-            guidance_scale: Classifier-free guidance; 1 switches it off.
+            num_inference_steps: Denoising steps, 1 to 1000.
+            guidance_scale: Classifier-free guidance, 1 to 30; 1 switches it off.
             use_dynamic_cfg: Let the guidance grow over the schedule.
             identity_scale: Strength in [0, 2]; 0 is plain CogVideoX, whatever the references.
             seed: Of all noise, drawn on the CPU so that it does not depend on the device.
@@ -256,11 +262,14 @@ class MagicMirrorPipeline(PipelineSteps):
             negative_prompt_embeds=negative_prompt_embeds,
             seed=seed,
             generator=generator,
+            num_inference_steps=num_inference_steps,
+            guidance_scale=guidance_scale,
             identity_scale=identity_scale,
             max_sequence_length=max_sequence_length,
             output_type=output_type,
             callback_inputs=wanted_tensors(callback_on_step_end, callback_on_step_end_tensor_inputs),
         )
+        num_inference_steps, guidance_scale = int(num_inference_steps), float(guidance_scale)
         generator = _noise_source(seed, generator)
         guidance = Guidance(guidance_scale, use_dynamic_cfg)
         self._interrupt = False
@@ -316,9 +325,9 @@ class MagicMirrorPipeline(PipelineSteps):
         """Height, width and frames, the transformer's where they are not given."""
         config, cell = self.transformer.config, self.vae_scale_factor_spatial
         return (
-            config.sample_height * cell if height is None else height,
-            config.sample_width * cell if width is None else width,
-            config.sample_frames if num_frames is None else num_frames,
+            config.sample_height * cell if height is None else whole_number("height", height),
+            config.sample_width * cell if width is None else whole_number("width", width),
+            config.sample_frames if num_frames is None else whole_number("num_frames", num_frames),
         )
 
     def _postprocess(self, latents: Tensor, num_frames: int, output_type: str) -> Any:
@@ -334,4 +343,4 @@ def _noise_source(seed: int | None, generator: torch.Generator | None) -> torch.
     if generator is not None:
         return generator
     assert seed is not None
-    return torch.Generator("cpu").manual_seed(seed)
+    return torch.Generator("cpu").manual_seed(int(seed))
