@@ -40,7 +40,7 @@ from magicmirror.models.adapter import (
 )
 from magicmirror.models.presets import model_preset, preset_names
 from magicmirror.models.weights_files import tensor_headers
-from magicmirror.pipeline.hub import TRANSPORT_ERRORS, HubOptions
+from magicmirror.pipeline.hub import TRANSPORT_ERRORS, HubOptions, first_line, unserved
 from magicmirror.pipeline.pipeline import MagicMirrorPipeline
 from magicmirror.pipeline.profiles import find_profile
 from magicmirror.pipeline.sources import INDEX_FILE, adapter_path
@@ -228,14 +228,14 @@ def _not_published(error: Exception, repository: str, revision: str | None) -> W
                 f"The hub does not let you write to {repository}.",
                 "Log in with `hf auth login` or set HF_TOKEN to a token that may write there.",
             )
-        return WeightsError(f"The hub refused {repository}: status {status}.", "Try again later.")
+        return unserved(status, repository, "take")
     # The hub checks the head of the model card before anything is sent; an answer that is no JSON is its fault.
     if isinstance(error, ValueError) and not isinstance(error, json.JSONDecodeError):
         return WeightsError(
             f"The hub refuses the model card for {repository}: {' '.join(str(error).split()).rstrip('.')}.",
             "Give a license by the hub's identifiers, as apache-2.0.",
         )
-    return WeightsError(f"{repository} could not be sent: {error}.", "Check the network and run it again.")
+    return WeightsError(f"{repository} could not be sent: {first_line(error)}.", "Check the network and run it again.")
 
 
 def write_card(folder: Path, license_id: str | None = None, repository: str = "OWNER/NAME") -> None:

@@ -181,6 +181,16 @@ def test_what_the_hub_refuses(hub, adapter):
         push_adapter(str(adapter), "me/mirror/too", token="hf_mine")
     with pytest.raises(WeightsError, match=r"me/mirror has no branch v2\. Make it"):
         push_adapter(str(adapter), "me/mirror", revision="v2", token="hf_mine")
+    for status, reason in (
+        (403, "does not let you write to me/mirror"),
+        (429, r"too many requests from here and does not take me/mirror now\. Wait"),
+        (503, r"has a fault and does not take me/mirror now: status 503\. Run it again later\.$"),
+        (418, "refused me/mirror: status 418"),
+    ):
+        hub.refused = {"/preupload/main": status}
+        with pytest.raises(WeightsError, match=reason):
+            push_adapter(str(adapter), "me/mirror", token="hf_mine")
+    hub.refused = {}
     hub.card_error = '"license" must be one of [apache-2.0, ...]'
     with pytest.raises(
         WeightsError, match=r'refuses the model card for me/mirror: .*"license" must be one of.*\. Give'
