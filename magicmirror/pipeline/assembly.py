@@ -6,6 +6,7 @@ The adapter is fresh afterwards; ``load_adapter`` gives it its values.
 from __future__ import annotations
 
 import json
+import os
 from collections.abc import Callable, Mapping
 from pathlib import Path
 from typing import Any, TypeVar
@@ -13,11 +14,11 @@ from typing import Any, TypeVar
 import torch
 from diffusers import AutoencoderKLCogVideoX, CogVideoXDDIMScheduler, CogVideoXTransformer3DModel
 from torch import nn
-from transformers import CLIPImageProcessorPil, T5EncoderModel, T5Tokenizer
+from transformers import CLIPImageProcessorPil, CLIPVisionModel, T5EncoderModel, T5Tokenizer
 
 from magicmirror.errors import ConfigError, WeightsError
 from magicmirror.models.fusion import IdentityFusion
-from magicmirror.models.perceiver import FacePerceiver
+from magicmirror.models.perceiver import FacePerceiver, IdentityPerceiver
 from magicmirror.models.presets import ModelPreset
 from magicmirror.models.transformer import MagicMirrorTransformer3DModel
 from magicmirror.pipeline.compatibility import ADAPTER_SETTINGS, configs_of, fitting_preset
@@ -34,6 +35,15 @@ STOCK_NETWORKS = {
     "vae": AutoencoderKLCogVideoX,
     "transformer": CogVideoXTransformer3DModel,
 }
+NETWORKS = {
+    **STOCK_NETWORKS,
+    "transformer": MagicMirrorTransformer3DModel,
+    "image_encoder": CLIPVisionModel,
+    "identity_perceiver": IdentityPerceiver,
+    "face_perceiver": FacePerceiver,
+    "identity_fusion": IdentityFusion,
+}
+"""Component of a ``MagicMirrorPipeline`` -> class, of its networks."""
 ENCODER_PARTS = ("image_encoder", "identity_perceiver")
 """What PhotoMaker-V2's file holds."""
 FACE_PARTS = ("image_encoder", "feature_extractor", "identity_perceiver", "face_perceiver", "identity_fusion")
@@ -121,6 +131,10 @@ def check_components(given: Mapping[str, Any]) -> None:
     for name, component in given.items():
         if component is None:
             raise ConfigError(f"The component {name} is None.", "Leave it out to have it loaded.")
+        kind, inner = NETWORKS.get(name, object), getattr(component, "_orig_mod", component)  # compiled, or as it is
+        if not isinstance(inner, kind) or isinstance(inner, str | os.PathLike):
+            expected = f", expected {kind.__name__}" if name in NETWORKS else ", expected the component itself"
+            raise ConfigError(f"The component {name} is a {type(inner).__name__}{expected}.", "Load it first.")
 
 
 def _new_parts(preset: ModelPreset, dtype: torch.dtype) -> dict[str, Any]:

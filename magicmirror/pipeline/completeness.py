@@ -15,6 +15,7 @@ from pathlib import Path
 from typing import Any
 
 import torch
+from huggingface_hub.errors import StrictDataclassError
 from safetensors import SafetensorError
 from torch import nn
 from transformers import PreTrainedModel
@@ -33,6 +34,7 @@ _OLD_PREFIX = "vision_model"
 _RAISED = (
     *(OSError, ValueError, LookupError, TypeError, RuntimeError, AttributeError, ImportError),
     SafetensorError,
+    StrictDataclassError,  # of transformers' configurations
 )
 
 
@@ -62,8 +64,10 @@ def check_tokenizer(folder: Path) -> None:
 def check_networks(folder: Path, networks: Mapping[str, Any], variant: str | None = None) -> None:
     """Find networks that the files of a pipeline do not hold completely, or not in their shapes.
 
-    What the libraries tolerate is tolerated: tensors too many, tied ones once, a prefix of the class, names that the
-    class declares as dispensable. A network whose configuration says that it is quantised is left to its library.
+    What the libraries tolerate is tolerated: tensors of another network, tied ones once, a prefix of the class, names
+    that the class declares as dispensable or ignores. But a tensor that belongs inside of one of its modules and has no
+    place there tells of a configuration that asks for less than was saved. A network whose configuration says that it
+    is quantised is left to its library.
 
     Args:
         folder: Of the pipeline.
@@ -127,7 +131,8 @@ def _sets_of_weights(part: Path, variant: str | None) -> dict[str, list[Path]]:
     if not sets:
         others = [name for name in there if ".safetensors" in name]
         found = f", only {_named(others)}" if others else ""
-        raise WeightsError(f"{part} cannot be loaded: it has no weights in safetensors{found}.", _AGAIN)
+        remedy = "Copy or download it again, or give the variant that is there." if others else _AGAIN
+        raise WeightsError(f"{part} cannot be loaded: it has no weights in safetensors{found}.", remedy)
     return sets
 
 
@@ -135,9 +140,12 @@ def _shards(index: Path) -> list[Path]:
     """Files of an index."""
     try:
         names = sorted({*json.loads(index.read_text(encoding="utf-8"))["weight_map"].values()})
+        outside = [name for name in names if Path(name).name != name]
         missing = [name for name in names if not (index.parent / name).is_file()]
     except (OSError, ValueError, LookupError, TypeError, AttributeError) as error:
         raise WeightsError(f"{index} is damaged: {first_line(error)}.", _AGAIN) from error
+    if outside:
+        raise WeightsError(f"{index} is damaged: {outside[0]} is no name of a file beside it.", _AGAIN)
     if missing:
         raise WeightsError(f"{index.parent} is not complete: {missing[0]} is missing ({len(missing)} in all).", _AGAIN)
     return [index.parent / name for name in names]
@@ -160,6 +168,11 @@ def _check_set(part: Path, label: str, files: Sequence[Path], network: nn.Module
         raise WeightsError(
             f"{part} is not complete: it lacks {_named(sorted(missing.values()))} in {label}{instead}.", _AGAIN
         )
+    if misplaced := [name for name in found.keys() - expected.keys() if _belongs(network, name, found[name][2])]:
+        raise WeightsError(
+            f"{part} does not fit its config.json, which has no place for {_named(sorted(misplaced))} in {label}.",
+            _AGAIN,
+        )
     for name, (file, shape, dtype) in found.items():
         value = expected.get(name)
         if value is not None and shape != tuple(value.shape):
@@ -171,6 +184,13 @@ def _check_set(part: Path, label: str, files: Sequence[Path], network: nn.Module
             raise WeightsError(
                 f"{file} is damaged: {name} holds whole numbers ({dtype}), which no weights are.", _AGAIN
             )
+
+
+def _belongs(network: nn.Module, name: str, dtype: str) -> bool:
+    """Whether a tensor that a network does not have is inside of one of its modules; whole numbers are old buffers."""
+    ignored = getattr(network, "_keys_to_ignore_on_load_unexpected", None) or ()
+    inside = name.partition(".")[0] in dict(network.named_children())
+    return inside and is_floating_point(dtype) and not any(re.search(each, name) for each in ignored)
 
 
 def _headers(files: Sequence[Path], network: nn.Module) -> dict[str, tuple[Path, tuple[int, ...], str]]:

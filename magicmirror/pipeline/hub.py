@@ -264,6 +264,8 @@ def unserved(status: int, named: str, deed: Literal["send", "take"]) -> WeightsE
 
 def first_line(error: Exception) -> str:
     """What a library's error says first, without the full stop; its name where it says nothing."""
+    if isinstance(error, KeyError):
+        return f"there is no entry {error}"
     lines = str(error).strip().splitlines()
     return (lines[0] if lines else type(error).__name__).rstrip(".")
 

@@ -6,7 +6,7 @@ import os
 from collections.abc import Iterator, Mapping
 from contextlib import contextmanager
 from pathlib import Path
-from typing import Any, Self, get_type_hints
+from typing import Any, Self
 
 import diffusers
 import torch
@@ -17,10 +17,11 @@ from torch import nn
 
 from magicmirror.errors import ConfigError, WeightsError
 from magicmirror.models.adapter import ADAPTER_PARTS, load_adapter, save_adapter
-from magicmirror.models.presets import ModelPreset, model_preset
+from magicmirror.models.presets import ModelPreset, model_preset, preset_names
 from magicmirror.pipeline.assembly import (
     ENCODER_PARTS,
     FACE_PARTS,
+    NETWORKS,
     STOCK_CLASS,
     STOCK_PARTS,
     assemble,
@@ -113,6 +114,8 @@ class PersistentPipeline(DiffusionPipeline, CogVideoXLoraLoaderMixin):  # type: 
         # diffusers' default is float32, transformers' the precision of the file; one pipeline needs one of them.
         kwargs["dtype"] = _checked_dtype(kwargs.pop("torch_dtype", None) or kwargs.get("dtype") or torch.float32)
         sizes = model_preset(preset) if isinstance(preset, str) else preset
+        if not isinstance(sizes, ModelPreset | None):
+            raise ConfigError(f"{preset!r} is no preset.", f"Known are {', '.join(preset_names())}.")
         place = None if device is None else choose_device(str(device))
         stock = _is_stock(source, pipeline_class(source, revision, options), cls.__name__, adapter is not None)
         given = {name: part for name, part in kwargs.items() if name in (*STOCK_PARTS, *FACE_PARTS)}
@@ -125,7 +128,7 @@ class PersistentPipeline(DiffusionPipeline, CogVideoXLoraLoaderMixin):  # type: 
         weights = None if adapter is None else adapter_path(os.fspath(adapter), options)
         with _no_loading_bars():
             if stock:
-                file = None if given.keys() >= {*ENCODER_PARTS} else os.fspath(identity_encoder)
+                file = None if given.keys() >= {*ENCODER_PARTS} else os.fspath(identity_encoder or PHOTOMAKER)
                 encoder = None if file is None else identity_encoder_path(file, options)
                 folder = pipeline_folder(source, revision, variant, options, wanted)
                 dtype, cache = kwargs["dtype"], options.own_cache
@@ -143,11 +146,7 @@ class PersistentPipeline(DiffusionPipeline, CogVideoXLoraLoaderMixin):  # type: 
         """Load what ``save_pretrained`` wrote; of the options those that name components are taken as they are."""
         if "tokenizer" not in options:
             check_tokenizer(folder / "tokenizer")
-        kinds = get_type_hints(cls.__init__)
-        networks = {
-            name: kind for name, kind in kinds.items() if isinstance(kind, type) and issubclass(kind, nn.Module)
-        }
-        check_networks(folder, {name: kind for name, kind in networks.items() if name not in options}, variant)
+        check_networks(folder, {name: kind for name, kind in NETWORKS.items() if name not in options}, variant)
         with explained(folder):
             pipeline: Self = super().from_pretrained(folder, variant=variant, **options)
         pipeline.provenance = {"base": folder_hash(folder), "adapter": "part of base"}

@@ -210,6 +210,91 @@ def sparse(file, tensors):
         target.truncate(8 + len(text) + end)
 
 
+@pytest.mark.parametrize(("part", "setting"), [("transformer", "num_layers"), ("text_encoder", "num_layers")])
+def test_a_configuration_that_asks_for_less_than_was_saved_is_refused(copy, part, setting):
+    """The libraries would load the first layers and say so in their logs alone."""
+    config = json.loads((copy / part / "config.json").read_text())
+    (copy / part / "config.json").write_text(json.dumps(config | {setting: config[setting] - 1}))
+    with pytest.raises(WeightsError, match=rf"{part} does not fit its config\.json, which has no place for \S+block"):
+        MagicMirrorPipeline.from_pretrained(copy)
+
+
+@pytest.mark.parametrize(
+    ("index", "reason"),
+    [
+        ([], "damaged: list indices"),
+        ({"weight_map": []}, "damaged: 'list' object"),
+        ({}, "damaged: there is no entry 'weight_map'"),
+        ({"weight_map": {"a": 3}}, "damaged: "),
+        ({"weight_map": {"a": ["x"]}}, "damaged: unhashable"),
+        ({"weight_map": {"a": "../vae/model.safetensors"}}, r"damaged: \.\./vae/\S+ is no name of a file beside it"),
+        ({"weight_map": {"a": "none.safetensors"}}, r"not complete: none\.safetensors is missing"),
+        ({"weight_map": {}}, "not complete: it lacks"),
+        ({"weight_map": {"a": "config.json"}}, r"config\.json is damaged"),
+        ({"weight_map": {"a": "shard.safetensors"}}, "cannot be loaded: there is no entry 'metadata'"),
+    ],
+)
+def test_an_index_that_is_none_is_refused(copy, index, reason):
+    file = weights(copy / "transformer")
+    file.rename(file.with_name("shard.safetensors"))
+    file.with_name(f"{file.name}.index.json").write_text(json.dumps(index))
+    with pytest.raises(WeightsError, match=rf"{reason}.*Copy or download it again"):
+        MagicMirrorPipeline.from_pretrained(copy)
+
+
+@pytest.mark.parametrize("header", ["F16", "Q4", "I32"])
+def test_a_header_that_lies_about_its_types_is_refused(copy, header):
+    file = weights(copy / "transformer")
+    content = file.read_bytes()
+    end = 8 + struct.unpack("<Q", content[:8])[0]
+    told = json.loads(content[8:end])
+    told["proj_out.weight"]["dtype"] = header
+    text = json.dumps(told).encode()
+    file.write_bytes(struct.pack("<Q", len(text)) + text + content[end:])
+    with pytest.raises(WeightsError, match=rf"{file.name} is damaged: .*Copy or download it again"):
+        MagicMirrorPipeline.from_pretrained(copy)
+
+
+def test_of_several_variants_in_a_folder_the_one_asked_for_is_taken(copy, fresh_pipeline):
+    fresh_pipeline.to(torch.float16).save_pretrained(copy, variant="fp16")
+    plain, half = (MagicMirrorPipeline.from_pretrained(copy, variant=name) for name in (None, "fp16"))
+    weight, original = half.transformer.proj_out.weight, plain.transformer.proj_out.weight
+    assert torch.equal(weight, original.half().float()) and not torch.equal(weight, original)
+    weights(copy / "vae").with_name("diffusion_pytorch_model.safetensors").unlink()
+    with pytest.raises(WeightsError, match=r"vae cannot be loaded: .*, only \S+fp16.* or give the variant"):
+        MagicMirrorPipeline.from_pretrained(copy)
+
+
+def test_links_are_followed_and_a_link_to_nowhere_is_a_missing_file(copy, tmp_path):
+    (tmp_path / "store").mkdir()
+    for number, file in enumerate([path for path in copy.rglob("*") if path.is_file()]):
+        shutil.move(file, tmp_path / "store" / str(number))
+        file.symlink_to(tmp_path / "store" / str(number))
+    (tmp_path / "link").symlink_to(copy)
+    MagicMirrorPipeline.from_pretrained(tmp_path / "link")
+    weights(copy / "vae").resolve().unlink()
+    with pytest.raises(WeightsError, match="vae cannot be loaded: it has no weights"):
+        MagicMirrorPipeline.from_pretrained(tmp_path / "link")
+
+
+@pytest.mark.parametrize(
+    ("name", "component", "reason"),
+    [
+        ("vae", "x", "is a str, expected AutoencoderKLCogVideoX"),
+        ("vae", torch.nn.Linear(1, 1), "is a Linear, expected AutoencoderKLCogVideoX"),
+        ("scheduler", "ddim", "is a str, expected the component itself"),
+        ("tokenizer", None, "is None. Leave it out"),
+    ],
+)
+def test_what_is_no_component_is_refused(saved, published, name, component, reason):
+    stock = {"adapter": published / "adapter", "identity_encoder": published / "photomaker", "preset": TINY}
+    for base, options in ((saved, {}), (published / "base", stock)):
+        with pytest.raises(ConfigError, match=f"The component {name} {reason}"):
+            MagicMirrorPipeline.from_pretrained(base, **options, **{name: component})
+    with pytest.raises(ConfigError, match="3 is no preset"):
+        MagicMirrorPipeline.from_pretrained(saved, preset=3)
+
+
 @pytest.mark.parametrize("text", ["oops", "[]", "null", '"x"', None])
 @pytest.mark.parametrize("name", ["vae/config.json", "transformer/config.json", "scheduler/scheduler_config.json"])
 def test_a_configuration_that_is_none_is_refused(copy, name, text):
