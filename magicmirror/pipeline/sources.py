@@ -130,11 +130,17 @@ def pipeline_folder(
         parts: Components that are wanted; ``None`` is all. Nothing of the others is fetched.
 
     Raises:
-        WeightsError: If it is neither here nor on the hub.
+        WeightsError: If it is neither here nor on the hub, lacks a part, or no part has the variant.
     """
+
+    def select(names: Sequence[str]) -> list[str]:
+        _check_listing(source, names, variant, parts)
+        return _needed(names, variant, parts)
+
     place = split_source(source, revision)
     if not isinstance(place, Path):
-        place = fetch(*place, INDEX_FILE, lambda names: _needed(names, variant, parts), options or HubOptions())
+        return fetch(*place, INDEX_FILE, select, options or HubOptions())
+    _check_variant(source, [path.relative_to(place).as_posix() for path in place.glob("*/*")], variant)
     return place
 
 
@@ -214,6 +220,27 @@ def folder_hash(folder: Path) -> str:
             with path.open("rb") as file:
                 digest.update(hashlib.file_digest(file, "sha256").digest())
     return f"sha256:{digest.hexdigest()}"
+
+
+def _check_listing(source: str, names: Sequence[str], variant: str | None, parts: Sequence[str] | None) -> None:
+    """Refuse a repository that lacks what will be missed once gigabytes of the rest are here.
+
+    Raises:
+        WeightsError: Naming the part.
+    """
+    another = "Take another repository or revision: a CogVideoX in diffusers' layout, with its weights in safetensors."
+    for part in parts or ():
+        inner = [name for name in names if PurePosixPath(name).parent.as_posix() == part]
+        if not inner:
+            raise WeightsError(f"{source} has no folder {part}.", another)
+        if f"{part}/config.json" in inner and not component_weights(inner, variant):  # only networks have one
+            raise WeightsError(f"{source} has no weights of its {part} in safetensors.", another)
+    _check_variant(source, names, variant)
+
+
+def _check_variant(source: str, names: Sequence[str], variant: str | None) -> None:
+    if variant and not any(f".{variant}" in PurePosixPath(name).name for name in names if ".safetensors" in name):
+        raise WeightsError(f"No part of {source} has the variant {variant}.", "Leave it out, or give one that it has.")
 
 
 def _needed(names: Sequence[str], variant: str | None, parts: Sequence[str] | None) -> list[str]:

@@ -265,6 +265,13 @@ def test_of_several_variants_in_a_folder_the_one_asked_for_is_taken(copy, fresh_
         MagicMirrorPipeline.from_pretrained(copy)
 
 
+def test_a_variant_that_no_part_has_is_refused(saved, published):
+    stock = {"adapter": published / "adapter", "identity_encoder": published / "photomaker", "preset": TINY}
+    for base, options in ((saved, {}), (published / "base", stock)):
+        with pytest.raises(WeightsError, match=r"No part of .* has the variant fp8\. Leave it out"):
+            MagicMirrorPipeline.from_pretrained(base, variant="fp8", **options)
+
+
 def test_links_are_followed_and_a_link_to_nowhere_is_a_missing_file(copy, tmp_path):
     (tmp_path / "store").mkdir()
     for number, file in enumerate([path for path in copy.rglob("*") if path.is_file()]):

@@ -184,6 +184,39 @@ def test_components_that_are_given_are_neither_fetched_nor_missed(hub, parts, ki
     assert same_weights(load(str(hub.root / "me" / kind), **components), parts[1])
 
 
+@pytest.mark.parametrize(
+    ("lost", "arguments", "reason"),
+    [
+        ("vae", {}, r"me/base has no folder vae\. Take another repository"),
+        ("text_encoder/model.safetensors", {}, r"me/base has no weights of its text_encoder in safetensors\."),
+        ("tokenizer", {}, r"me/base has no folder tokenizer\."),
+        ("README.md", {"variant": "fp8"}, r"No part of me/base has the variant fp8\. Leave it out"),
+    ],
+)
+def test_what_a_repository_lacks_shows_before_the_rest_is_fetched(hub, lost, arguments, reason):
+    path = hub.root / "me/base" / lost
+    shutil.rmtree(path) if path.is_dir() else path.unlink()
+    with pytest.raises(WeightsError, match=reason):
+        load(**arguments)
+    assert not hub.downloads(SHARD) and not hub.downloads("vae/diffusion_pytorch_model.safetensors")
+
+
+@pytest.mark.parametrize("changes", [{"adapter": "me/adapter@v3"}, {"identity_encoder": "me/photomaker@v3"}])
+def test_a_revision_of_adapter_or_encoder_that_does_not_exist(hub, changes):
+    (name,) = (source.partition("@")[0] for source in changes.values())
+    with pytest.raises(WeightsError, match=rf"{name} has no revision v3\. Check branch"):
+        load(**changes)
+    assert not hub.downloads(SHARD)
+
+
+def test_a_cache_behind_a_link(hub, parts, tmp_path):
+    (tmp_path / "disk").mkdir()
+    (tmp_path / "link").symlink_to(tmp_path / "disk")
+    for offline in (False, True):
+        assert same_weights(load(cache_dir=tmp_path / "link", local_files_only=offline), parts[1])
+    assert len(hub.downloads(SHARD)) == 1
+
+
 def test_a_transformer_that_is_given_is_what_base_and_adapter_are_compared_with(hub, parts):
     transformer = parts[1].transformer
     assert load(transformer=transformer).transformer is transformer
