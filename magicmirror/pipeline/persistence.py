@@ -43,6 +43,7 @@ from magicmirror.pipeline.sources import (
     pipeline_folder,
 )
 
+_PARTS = (*STOCK_PARTS, *FACE_PARTS)
 _ALIGNMENT_BYTES = 64
 """What torch's CPU allocator gives."""
 
@@ -62,7 +63,7 @@ class PersistentPipeline(DiffusionPipeline, CogVideoXLoraLoaderMixin):  # type: 
         pretrained_model_name_or_path: str | os.PathLike[str],
         *,
         adapter: str | os.PathLike[str] | None = None,
-        identity_encoder: str | os.PathLike[str] = PHOTOMAKER,
+        identity_encoder: str | os.PathLike[str] | None = PHOTOMAKER,
         preset: str | ModelPreset | None = None,
         device: str | torch.device | None = None,
         revision: str | None = None,
@@ -90,7 +91,8 @@ class PersistentPipeline(DiffusionPipeline, CogVideoXLoraLoaderMixin):  # type: 
             pretrained_model_name_or_path: Folder or hub id (``owner/name[@revision]``) of a pipeline that
                 ``save_pretrained`` wrote, or of a stock CogVideoX.
             adapter: Folder, safetensors file or hub id; needed with a stock CogVideoX, optional with a saved pipeline.
-            identity_encoder: PhotoMaker-V2's file, its folder or hub id; a saved pipeline has its own.
+            identity_encoder: PhotoMaker-V2's file, its folder or hub id, which ``None`` takes too; a saved pipeline has
+                its own.
             preset: Sizes of the adapter and the face networks, or their name; found by the base's where not given.
             device: Where the pipeline goes; ``None`` leaves it on the CPU.
             revision: Branch, tag or commit of the base.
@@ -113,18 +115,12 @@ class PersistentPipeline(DiffusionPipeline, CogVideoXLoraLoaderMixin):  # type: 
         source, options = os.fspath(pretrained_model_name_or_path), HubOptions(local_files_only, cache_dir, token)
         # diffusers' default is float32, transformers' the precision of the file; one pipeline needs one of them.
         kwargs["dtype"] = _checked_dtype(kwargs.pop("torch_dtype", None) or kwargs.get("dtype") or torch.float32)
-        sizes = model_preset(preset) if isinstance(preset, str) else preset
-        if not isinstance(sizes, ModelPreset | None):
-            raise ConfigError(f"{preset!r} is no preset.", f"Known are {', '.join(preset_names())}.")
         place = None if device is None else choose_device(str(device))
-        stock = _is_stock(source, pipeline_class(source, revision, options), cls.__name__, adapter is not None)
-        given = {name: part for name, part in kwargs.items() if name in (*STOCK_PARTS, *FACE_PARTS)}
-        check_components({key: value for key, value in kwargs.items() if key != "dtype"} if stock else given)
-        wanted = [part for part in (STOCK_PARTS if stock else (*STOCK_PARTS, *FACE_PARTS)) if part not in given]
         # Texts come first: a slip in a name, or what does not fit, is to show before gigabytes are fetched.
-        made_for = None if adapter is None else adapter_description(os.fspath(adapter), options)
-        configs = component_configs(source, wanted, revision, options) | configs_of(given)
-        sizes = check_together(source, configs, sizes, made_for, stock=stock, given=given)
+        others = {key: value for key, value in kwargs.items() if key != "dtype"}
+        stock, sizes = cls.compare_sources(source, adapter, preset, revision=revision, options=options, given=others)
+        given = {name: part for name, part in kwargs.items() if name in _PARTS}
+        wanted = [part for part in (STOCK_PARTS if stock else _PARTS) if part not in given]
         weights = None if adapter is None else adapter_path(os.fspath(adapter), options)
         with _no_loading_bars():
             if stock:
@@ -140,6 +136,45 @@ class PersistentPipeline(DiffusionPipeline, CogVideoXLoraLoaderMixin):  # type: 
             pipeline.load_adapter(weights)
             pipeline.provenance["adapter"] = folder_hash(weights)
         return pipeline if place is None else pipeline.to(place)
+
+    @classmethod
+    def compare_sources(
+        cls,
+        source: str,
+        adapter: str | os.PathLike[str] | None = None,
+        preset: str | ModelPreset | None = None,
+        *,
+        revision: str | None = None,
+        options: HubOptions | None = None,
+        given: Mapping[str, Any] | None = None,
+    ) -> tuple[bool, ModelPreset | None]:
+        """Find out whether base, adapter and preset belong together; of a hub only texts are fetched.
+
+        Args:
+            source: As for ``from_pretrained``.
+            adapter: As for ``from_pretrained``.
+            preset: As for ``from_pretrained``.
+            revision: Of the base.
+            options: Of the hub.
+            given: Keyword arguments of ``from_pretrained`` that may name components.
+
+        Returns:
+            Whether the base is a stock CogVideoX, and the preset of one, where it can be told.
+
+        Raises:
+            ConfigError: For a preset or component that does not exist.
+            WeightsError: If something is missing or does not fit.
+        """
+        sizes, given = model_preset(preset) if isinstance(preset, str) else preset, dict(given or {})
+        if not isinstance(sizes, ModelPreset | None):
+            raise ConfigError(f"{preset!r} is no preset.", f"Known are {', '.join(preset_names())}.")
+        stock = _is_stock(source, pipeline_class(source, revision, options), cls.__name__, adapter is not None)
+        components = {name: part for name, part in given.items() if name in _PARTS}
+        check_components(given if stock else components)
+        made_for = None if adapter is None else adapter_description(os.fspath(adapter), options)
+        wanted = [part for part in (STOCK_PARTS if stock else _PARTS) if part not in components]
+        configs = component_configs(source, wanted, revision, options) | configs_of(components)
+        return stock, check_together(source, configs, sizes, made_for, stock=stock, given=components)
 
     @classmethod
     def _from_saved(cls, folder: Path, variant: str | None, options: Mapping[str, Any]) -> Self:
