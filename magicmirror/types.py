@@ -26,6 +26,7 @@ import numpy as np
 import numpy.typing as npt
 
 from magicmirror.errors import ConfigError, FaceError, PromptError
+from magicmirror.number_checks import check_guidance, check_identity_scale, check_seed, check_steps, whole_number
 
 UInt8Array = npt.NDArray[np.uint8]
 Float32Array = npt.NDArray[np.float32]
@@ -180,14 +181,19 @@ class GenerationRequest:
             raise PromptError("The prompt is empty.", 'Describe what the person does, for example "a man smiles".')
         if not self.references:
             raise FaceError("No reference face was given.", "Add at least one photo with one clear face.")
-        if not 0 <= self.seed < 2**63:
-            raise ConfigError(f"seed must lie in [0, 2^63), got {self.seed}.")
-        if self.num_inference_steps is not None and not 1 <= self.num_inference_steps <= 1000:
-            raise ConfigError(f"steps must lie in [1, 1000], got {self.num_inference_steps}.")
-        if self.guidance_scale is not None and not 1.0 <= self.guidance_scale <= 30.0:
-            raise ConfigError(f"guidance must lie in [1, 30], got {self.guidance_scale}.")
-        if not 0.0 <= self.identity_scale <= 2.0:
-            raise ConfigError(f"identity scale must lie in [0, 2], got {self.identity_scale}.")
+        self._take("seed", check_seed(self.seed))
+        if self.num_inference_steps is not None:
+            self._take("num_inference_steps", check_steps(self.num_inference_steps))
+        if self.guidance_scale is not None:
+            self._take("guidance_scale", check_guidance(self.guidance_scale))
+        self._take("identity_scale", check_identity_scale(self.identity_scale))
+        for name in ("num_frames", "height_px", "width_px"):
+            if getattr(self, name) is not None:
+                self._take(name, whole_number(name, getattr(self, name)))
+
+    def _take(self, name: str, value: float) -> None:
+        """Keep a number as what it is, so that 2.0 and 2 steps are the same request."""
+        object.__setattr__(self, name, value)
 
 
 @dataclass(frozen=True, eq=False)

@@ -106,7 +106,10 @@ class _Handler(BaseHTTPRequestHandler):
         body = self.rfile.read(int(self.headers.get("Content-Length", 0)))
         self.hub.requests.append((self.command, path, ""))
         parts = path.strip("/").split("/")
-        if self.headers.get("Authorization", "").removeprefix("Bearer ") not in self.hub.writers:
+        refused = [status for end, status in self.hub.refused.items() if path.endswith(end)]
+        if refused:
+            self._refuse(refused[0], "")
+        elif self.headers.get("Authorization", "").removeprefix("Bearer ") not in self.hub.writers:
             self._refuse(401, "")
         elif path == "/api/repos/create":
             wanted = json.loads(body)

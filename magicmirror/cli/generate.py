@@ -69,11 +69,11 @@ def run(args: argparse.Namespace) -> int:
     memory = MemoryOptions.named(settings.memory, settings.quantisation)
     speed = SpeedOptions.named(settings.compile, settings.attention, settings.step_cache)
     profile = find_profile(settings.profile, settings)
-    if profile.identity_encoder is not None and profile.adapter is None:
+    if profile.identity_encoder is not None or profile.adapter is not None:
         # Asked first: a large download of face models must not come before this refusal.
-        from magicmirror.pipeline.loading import check_adapter
+        from magicmirror.pipeline.loading import check_profile
 
-        check_adapter(profile)
+        check_profile(profile)
     maker = VideoMaker(
         profile, settings.device, settings.threads, draw_mark=mark_from(settings), memory=memory, speed=speed
     )

@@ -16,9 +16,8 @@ from __future__ import annotations
 import hashlib
 import json
 import os
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from functools import partial
-from math import prod
 from pathlib import Path
 from typing import Any
 
@@ -30,9 +29,11 @@ from torch import Tensor, nn
 from magicmirror.errors import WeightsError
 from magicmirror.media import complete_files, make_folder
 from magicmirror.models.lora import plain_state_dict
+from magicmirror.models.weights_files import is_finite, unreadable
 
 WEIGHTS_FILE = "magicmirror_adapter.safetensors"
 CONFIG_FILE = "magicmirror_adapter.json"
+FILES = (WEIGHTS_FILE, CONFIG_FILE)
 FORMAT = "magicmirror-adapter"
 FORMAT_VERSION = 1
 BASE_CLASS = "CogVideoXTransformer3DModel"
@@ -121,8 +122,7 @@ def load_adapter(source: str | os.PathLike[str], modules: Mapping[str, nn.Module
     """
     description = read_description(source)
     path = weights_path(source)
-    for part, module in modules.items():
-        _check_configuration(path, part, description.get(part), _configuration(module))
+    check_description(path, description, modules)
     tensors = _tensors(modules)
     found = _read_tensors(path, tensors)
     verified_sha256(path, description)
@@ -137,11 +137,12 @@ def weights_path(source: str | os.PathLike[str]) -> Path:
     return path if path.is_file() else path / WEIGHTS_FILE
 
 
-def read_description(source: str | os.PathLike[str]) -> dict[str, Any]:
+def read_description(source: str | os.PathLike[str], needed: Sequence[str] = FILES) -> dict[str, Any]:
     """Read the description of an adapter and check that this program can read the rest.
 
     Args:
         source: Folder of ``save_adapter``, or its weights alone.
+        needed: Files that a folder must have.
 
     Returns:
         The content of the JSON file, or of the weights' metadata.
@@ -159,7 +160,7 @@ def read_description(source: str | os.PathLike[str]) -> dict[str, Any]:
             )
     else:
         try:
-            missing = [name for name in (WEIGHTS_FILE, CONFIG_FILE) if not (path / name).is_file()]
+            missing = [name for name in needed if not (path / name).is_file()]
         except OSError as error:
             raise WeightsError(f"{path} cannot be read: {error.strerror}.", "Check its permissions.") from error
         if missing:
@@ -195,31 +196,12 @@ def _checked_description(path: Path, text: str) -> dict[str, Any]:
     return description
 
 
-def tensor_sizes(source: str | os.PathLike[str]) -> dict[str, tuple[int, str]]:
-    """Name -> number of values and safetensors' name of their type, read without the values.
-
-    Raises:
-        WeightsError: If the file cannot be read.
-    """
-    path = weights_path(source)
-    try:
-        with safe_open(str(path), framework="pt") as file:
-            slices = {name: file.get_slice(name) for name in file.keys()}  # noqa: SIM118 - no mapping
-            return {name: (prod(each.get_shape()), str(each.get_dtype())) for name, each in slices.items()}
-    except (OSError, SafetensorError) as error:
-        raise _unreadable(path, error) from error
-
-
 def _metadata(path: Path) -> dict[str, str]:
     try:
         with safe_open(str(path), framework="pt") as file:
             return file.metadata() or {}
     except (OSError, SafetensorError) as error:
-        raise _unreadable(path, error) from error
-
-
-def _unreadable(path: Path, error: Exception) -> WeightsError:
-    return WeightsError(f"{path} cannot be read: {error}.", "Expected a safetensors file; copy or download it again.")
+        raise unreadable(path, error) from error
 
 
 def file_sha256(path: Path) -> str:
@@ -268,14 +250,29 @@ def _configuration(module: Any) -> dict[str, Any]:
     return restored
 
 
+def check_description(path: Path, description: Mapping[str, Any], modules: Mapping[str, nn.Module]) -> None:
+    """Compare what an adapter was made for with networks, which may be on the meta device.
+
+    Args:
+        path: Of the adapter.
+        description: Of ``read_description``.
+        modules: Part -> network.
+
+    Raises:
+        WeightsError: If they differ, or the adapter lacks a part.
+    """
+    for part, module in modules.items():
+        _check_configuration(path, part, description.get(part), _configuration(module))
+
+
 def check_base(path: Path, description: Mapping[str, Any], config: Mapping[str, Any]) -> None:
     """Compare what an adapter was made for with the configuration of a base, before the base's weights are fetched.
 
     Args:
         path: Of the adapter.
         description: Of ``read_description``.
-        config: The transformer's of the base, with or without the settings that have their default; those of the
-            adapter itself are not in it.
+        config: The transformer's of the base, with or without the settings that have their default, and with or
+            without those of the adapter itself.
 
     Raises:
         WeightsError: If they differ.
@@ -284,7 +281,7 @@ def check_base(path: Path, description: Mapping[str, Any], config: Mapping[str, 
     if not isinstance(made_for, dict) or not config:
         return  # what is wrong with them is said where they are loaded
     # CogVideoX 1.0 does not name its temporal patch.
-    of_base = {"patch_size_t": None, **{key: config[key] for key in BASE_SETTINGS if key in config}}
+    of_base = {"patch_size_t": None, **{key: config[key] for key in {*BASE_SETTINGS, *made_for} & config.keys()}}
     found = {key: made_for.get(key) for key in of_base}
     _check_configuration(path, "transformer", found, of_base)
 
@@ -314,9 +311,42 @@ def _read_tensors(path: Path, expected: Mapping[str, Tensor]) -> dict[str, Tenso
                 shape = tuple(file.get_slice(name).get_shape())
                 if shape != tuple(expected[name].shape):
                     raise WeightsError(f"{name} in {path} is {shape}, expected {tuple(expected[name].shape)}.")
-            return {name: file.get_tensor(name) for name in names}
+            return {
+                name: usable_tensor(path, name, file.get_tensor(name), expected[name].dtype) for name in sorted(names)
+            }
     except (OSError, SafetensorError) as error:
-        raise _unreadable(path, error) from error
+        raise unreadable(path, error) from error
+
+
+def usable_tensor(path: Path, name: str, value: Tensor, dtype: torch.dtype) -> Tensor:
+    """Give a tensor of an adapter the type in which it will be used.
+
+    Args:
+        path: Of the adapter, for the message.
+        name: Of the tensor.
+        value: The tensor.
+        dtype: A type of numbers with a point.
+
+    Raises:
+        WeightsError: For NaN, infinity and whole numbers, and for values that are too large for the type.
+    """
+    if not value.is_floating_point():
+        raise WeightsError(
+            f"{name} in {path} holds whole numbers ({_name(value.dtype)}), which no weights are.",
+            "Export the adapter again, as float32, float16 or bfloat16.",
+        )
+    cast = value.to(dtype)
+    for each in (value, cast) if cast is not value else (value,):
+        if not is_finite(each):
+            raise WeightsError(
+                f"{name} in {path} holds NaN or infinity as {_name(each.dtype)}.",
+                "Take an earlier state of its training, or another dtype.",
+            )
+    return cast
+
+
+def _name(dtype: torch.dtype) -> str:
+    return str(dtype).removeprefix("torch.")
 
 
 def _check_names(path: Path, found: set[str], expected: set[str]) -> None:

@@ -16,6 +16,7 @@ import os
 import tempfile
 from collections.abc import Mapping
 from dataclasses import dataclass
+from math import prod
 from pathlib import Path
 from typing import Any
 
@@ -32,13 +33,14 @@ from magicmirror.models.adapter import (
     CONFIG_FILE,
     WEIGHTS_FILE,
     read_description,
-    tensor_sizes,
+    usable_tensor,
     verified_sha256,
     weights_path,
     write_adapter,
 )
 from magicmirror.models.presets import model_preset, preset_names
-from magicmirror.pipeline.hub import TRANSPORT_ERRORS, HubOptions
+from magicmirror.models.weights_files import tensor_headers
+from magicmirror.pipeline.hub import TRANSPORT_ERRORS, HubOptions, first_line, unserved
 from magicmirror.pipeline.pipeline import MagicMirrorPipeline
 from magicmirror.pipeline.profiles import find_profile
 from magicmirror.pipeline.sources import INDEX_FILE, adapter_path
@@ -88,16 +90,19 @@ def inspect_adapter(source: str, options: HubOptions | None = None) -> AdapterRe
     """
     path = adapter_path(source, options)
     description, weights = read_description(path), weights_path(path)
-    sizes = tensor_sizes(path)
+    headers = tensor_headers(weights)
     sha256 = verified_sha256(weights, description)
     settings = {part: _object_of(description, part, path) for part in ADAPTER_PARTS if part in description}
-    parts = {part: sum(n for name, (n, _) in sizes.items() if name.startswith(f"{part}.")) for part in settings}
+    parts = {
+        part: sum(prod(shape) for name, (shape, _) in headers.items() if name.startswith(f"{part}."))
+        for part in settings
+    }
     return AdapterReport(
         version=description["version"],
         base_class=description["base_class"],
         preset=_preset_of(settings.get("transformer", {})),
         parts=parts,
-        dtypes=tuple(sorted({dtype for _, dtype in sizes.values()})),
+        dtypes=tuple(sorted({dtype for _, dtype in headers.values()})),
         num_bytes=weights.stat().st_size,
         sha256=sha256,
         settings=settings,
@@ -151,8 +156,10 @@ def export_adapter(
             tensors = load_file(weights_path(origin))
         except (OSError, SafetensorError) as error:
             raise WeightsError(f"{origin} cannot be read: {error}.", "Copy or download it again.") from error
-        if dtype is not None:
-            tensors = {name: value.to(getattr(torch, dtype)) for name, value in tensors.items()}
+        tensors = {
+            name: usable_tensor(weights_path(origin), name, value, getattr(torch, dtype) if dtype else value.dtype)
+            for name, value in tensors.items()
+        }
         if target.suffix == ".safetensors":
             write_adapter(target, tensors, description)
         else:
@@ -221,14 +228,14 @@ def _not_published(error: Exception, repository: str, revision: str | None) -> W
                 f"The hub does not let you write to {repository}.",
                 "Log in with `hf auth login` or set HF_TOKEN to a token that may write there.",
             )
-        return WeightsError(f"The hub refused {repository}: status {status}.", "Try again later.")
+        return unserved(status, repository, "take")
     # The hub checks the head of the model card before anything is sent; an answer that is no JSON is its fault.
     if isinstance(error, ValueError) and not isinstance(error, json.JSONDecodeError):
         return WeightsError(
             f"The hub refuses the model card for {repository}: {' '.join(str(error).split()).rstrip('.')}.",
             "Give a license by the hub's identifiers, as apache-2.0.",
         )
-    return WeightsError(f"{repository} could not be sent: {error}.", "Check the network and run it again.")
+    return WeightsError(f"{repository} could not be sent: {first_line(error)}.", "Check the network and run it again.")
 
 
 def write_card(folder: Path, license_id: str | None = None, repository: str = "OWNER/NAME") -> None:
@@ -324,7 +331,7 @@ def _dtype_of(folder: Path) -> torch.dtype:
     """Precision in which a saved pipeline's transformer is kept."""
     names = {"F16": torch.float16, "BF16": torch.bfloat16}
     found = {
-        dtype for path in (folder / "transformer").glob("*.safetensors") for _, dtype in tensor_sizes(path).values()
+        dtype for path in (folder / "transformer").glob("*.safetensors") for _, dtype in tensor_headers(path).values()
     }
     return names.get(found.pop(), torch.float32) if len(found) == 1 else torch.float32
 

@@ -6,21 +6,23 @@ The adapter is fresh afterwards; ``load_adapter`` gives it its values.
 from __future__ import annotations
 
 import json
-from collections.abc import Callable, Iterable, Mapping
+import os
+from collections.abc import Callable, Mapping
 from pathlib import Path
 from typing import Any, TypeVar
 
 import torch
 from diffusers import AutoencoderKLCogVideoX, CogVideoXDDIMScheduler, CogVideoXTransformer3DModel
 from torch import nn
-from transformers import CLIPImageProcessorPil, T5EncoderModel, T5Tokenizer
+from transformers import CLIPImageProcessorPil, CLIPVisionModel, T5EncoderModel, T5Tokenizer
 
 from magicmirror.errors import ConfigError, WeightsError
 from magicmirror.models.fusion import IdentityFusion
-from magicmirror.models.perceiver import FacePerceiver
-from magicmirror.models.presets import ModelPreset, model_preset, preset_names
+from magicmirror.models.perceiver import FacePerceiver, IdentityPerceiver
+from magicmirror.models.presets import ModelPreset
 from magicmirror.models.transformer import MagicMirrorTransformer3DModel
-from magicmirror.pipeline.completeness import check_found, check_tokenizer, explained
+from magicmirror.pipeline.compatibility import ADAPTER_SETTINGS, configs_of, fitting_preset
+from magicmirror.pipeline.completeness import check_networks, check_tokenizer, check_values, explained
 from magicmirror.pipeline.identity_encoder import load_identity_encoder
 from magicmirror.pipeline.sources import component_weights
 
@@ -28,14 +30,28 @@ _Module = TypeVar("_Module", bound=nn.Module)
 
 STOCK_CLASS = "CogVideoXPipeline"
 STOCK_PARTS = ("tokenizer", "text_encoder", "vae", "transformer", "scheduler")
+STOCK_NETWORKS = {
+    "text_encoder": T5EncoderModel,
+    "vae": AutoencoderKLCogVideoX,
+    "transformer": CogVideoXTransformer3DModel,
+}
+NETWORKS = {
+    **STOCK_NETWORKS,
+    "transformer": MagicMirrorTransformer3DModel,
+    "image_encoder": CLIPVisionModel,
+    "identity_perceiver": IdentityPerceiver,
+    "face_perceiver": FacePerceiver,
+    "identity_fusion": IdentityFusion,
+}
+"""Component of a ``MagicMirrorPipeline`` -> class, of its networks."""
+ENCODER_PARTS = ("image_encoder", "identity_perceiver")
+"""What PhotoMaker-V2's file holds."""
 FACE_PARTS = ("image_encoder", "feature_extractor", "identity_perceiver", "face_perceiver", "identity_fusion")
-ADAPTER_SETTINGS = ("identity_dim", "num_face_tokens", "identity_proj_dim", "can_hidden_dim")
-_BASE_SETTINGS = ("num_layers", "num_attention_heads", "attention_head_dim", "text_embed_dim", "patch_size_t")
 
 
 def assemble(
     base: Path,
-    identity_encoder: Path,
+    identity_encoder: Path | None,
     preset: ModelPreset | None,
     dtype: torch.dtype,
     *,
@@ -47,12 +63,13 @@ def assemble(
 
     Args:
         base: Folder of a stock CogVideoX pipeline.
-        identity_encoder: PhotoMaker-V2's file, or the safetensors file made from it.
+        identity_encoder: PhotoMaker-V2's file, or the safetensors file made from it; ``None`` where ``given`` has all
+            that is in it.
         preset: Sizes of the adapter and the face networks; ``None`` finds the one that was made for this base.
         dtype: Of all networks.
         variant: Of the base's weights, where a part has it.
         cache: Folder for the converted identity encoder.
-        given: Components by name that are taken instead of loading them.
+        given: Components by name that are taken instead of loading them; ``None`` for one that is left out.
 
     Returns:
         Name -> component of ``MagicMirrorPipeline``: on the CPU, in evaluation mode, the adapter freshly initialised.
@@ -63,9 +80,9 @@ def assemble(
     """
     given = dict(given or {})
     check_components(given)
-    configs = _read_configs(base, [part for part in STOCK_PARTS if part not in given])
-    preset = preset or _preset_of(base, configs)
-    _check_fit(base, configs, preset)
+    configs = _read_configs(base, [part for part in STOCK_PARTS if part not in given]) | configs_of(given)
+    preset = fitting_preset(str(base), configs, preset)
+    check_networks(base, {part: kind for part, kind in STOCK_NETWORKS.items() if part not in given}, variant)
 
     def load(part: str, make: Callable[..., Any], **kwargs: Any) -> Any:
         if part in given:
@@ -74,39 +91,34 @@ def assemble(
         if variant and any(f".{variant}" in name for name in component_weights(names, variant)):
             kwargs["variant"] = variant
         with explained(base / part):
-            return make(base / part, **kwargs)
-
-    def network(kind: Any) -> Callable[..., Any]:
-        def whole(folder: Path, **kwargs: Any) -> Any:
-            made, told = kind.from_pretrained(folder, output_loading_info=True, **kwargs)
-            check_found(folder, [*told["missing_keys"]])
-            return made
-
-        return whole
+            made = make(base / part, **kwargs)
+        if isinstance(made, nn.Module):
+            check_values(base / part, made)
+        return made
 
     def stock_with_adapter(folder: Path, **kwargs: Any) -> MagicMirrorTransformer3DModel:
-        stock = network(CogVideoXTransformer3DModel)(folder, torch_dtype=dtype, **kwargs)
+        stock = CogVideoXTransformer3DModel.from_pretrained(folder, torch_dtype=dtype, **kwargs)
         settings = {key: value for key, value in preset.transformer.items() if key in ADAPTER_SETTINGS}
         transformer: MagicMirrorTransformer3DModel = MagicMirrorTransformer3DModel.from_base(stock, **settings).eval()
         return transformer
 
     components = {
         "tokenizer": load("tokenizer", T5Tokenizer.from_pretrained),
-        "text_encoder": load("text_encoder", network(T5EncoderModel), dtype=dtype),
-        "vae": load("vae", network(AutoencoderKLCogVideoX), torch_dtype=dtype),
+        "text_encoder": load("text_encoder", T5EncoderModel.from_pretrained, dtype=dtype),
+        "vae": load("vae", AutoencoderKLCogVideoX.from_pretrained, torch_dtype=dtype),
         "transformer": load("transformer", stock_with_adapter),
         "scheduler": load("scheduler", CogVideoXDDIMScheduler.from_pretrained),
     }
-    if not {"image_encoder", "identity_perceiver"} <= given.keys():
+    if identity_encoder is not None:
         frozen = load_identity_encoder(identity_encoder, preset, cache)
-        components |= zip(
-            ("image_encoder", "identity_perceiver"), (_ready(each, dtype) for each in frozen), strict=True
-        )
+        for network in frozen:
+            check_values(identity_encoder, network)
+        components |= zip(ENCODER_PARTS, (_ready(each, dtype) for each in frozen), strict=True)
     return components | _new_parts(preset, dtype) | given
 
 
-def check_components(given: Iterable[str]) -> None:
-    """Refuse names of components that there are none of.
+def check_components(given: Mapping[str, Any]) -> None:
+    """Refuse names of components that there are none of, and components that are none.
 
     Raises:
         ConfigError: Naming them and those that there are.
@@ -116,6 +128,13 @@ def check_components(given: Iterable[str]) -> None:
         raise ConfigError(
             f"There is no component {', '.join(unknown)}.", f"They are {', '.join((*STOCK_PARTS, *FACE_PARTS))}."
         )
+    for name, component in given.items():
+        if component is None:
+            continue  # a pipeline may lack what its calls do not need
+        kind, inner = NETWORKS.get(name, object), getattr(component, "_orig_mod", component)  # compiled, or as it is
+        if not isinstance(inner, kind) or isinstance(inner, str | os.PathLike):
+            expected = f", expected {kind.__name__}" if name in NETWORKS else ", expected the component itself"
+            raise ConfigError(f"The component {name} is a {type(inner).__name__}{expected}.", "Load it first.")
 
 
 def _new_parts(preset: ModelPreset, dtype: torch.dtype) -> dict[str, Any]:
@@ -144,48 +163,6 @@ def _read_configs(base: Path, parts: list[str]) -> dict[str, dict[str, Any]]:
             with explained(base / part):
                 configs[part] = dict(json.loads((base / part / "config.json").read_text(encoding="utf-8")))
     return configs
-
-
-def _preset_of(base: Path, configs: Mapping[str, Mapping[str, Any]]) -> ModelPreset:
-    config = configs.get("transformer")
-    if config is None:  # given by the caller
-        raise WeightsError("A transformer of your own needs its preset too.", "Give preset=.")
-    for name in preset_names():
-        preset = model_preset(name)
-        if not _differing(config, preset):
-            return preset
-    raise WeightsError(
-        f"{base} has a transformer of {config.get('num_layers')} layers with {config.get('num_attention_heads')} "
-        f"heads, which no adapter is designed for.",
-        f"Take the base of one of {', '.join(preset_names())}.",
-    )
-
-
-def _differing(config: Mapping[str, Any], preset: ModelPreset) -> list[str]:
-    wanted = {key: preset.transformer.get(key) for key in _BASE_SETTINGS}
-    return [
-        f"{key} is {config.get(key)}, expected {value}"
-        for key, value in wanted.items()
-        if config.get(key) != value and (value is not None or key == "patch_size_t")
-    ]
-
-
-def _check_fit(base: Path, configs: Mapping[str, Mapping[str, Any]], preset: ModelPreset) -> None:
-    """Compare what can be compared before gigabytes are read."""
-    transformer = configs.get("transformer", {})
-    differing = _differing(transformer, preset) if transformer else []
-    text, video = configs.get("text_encoder", {}), configs.get("vae", {})
-    for part, found, key, wanted in (
-        ("text_encoder", text.get("d_model"), "d_model", transformer.get("text_embed_dim")),
-        ("vae", video.get("latent_channels"), "latent_channels", transformer.get("in_channels")),
-    ):
-        if None not in (found, wanted) and found != wanted:
-            differing.append(f"{key} of its {part} is {found}, expected {wanted}")
-    if differing:
-        raise WeightsError(
-            f"{base} does not fit what was asked for: {'; '.join(differing)}.",
-            "Take the base that the profile and the adapter were made for.",
-        )
 
 
 def _ready(module: _Module, dtype: torch.dtype) -> _Module:

@@ -20,7 +20,7 @@ from collections.abc import Callable, Sequence
 from contextlib import suppress
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Any
+from typing import Any, Literal
 from urllib.parse import unquote, urlsplit
 
 from huggingface_hub import constants, get_cached_repo_tree, snapshot_download
@@ -238,21 +238,34 @@ def _refused(status: int, file: str, repository: str, revision: str | None) -> W
         return WeightsError(
             f"{named} has no {file}." if file else f"The hub knows no {named}.", "Check its name and revision."
         )
+    return unserved(status, named, "send")
+
+
+def unserved(status: int, named: str, deed: Literal["send", "take"]) -> WeightsError:
+    """Say what an HTTP status of the hub means that is about neither rights nor names, in reading and in publishing.
+
+    Args:
+        status: Of the answer.
+        named: Repository, with its revision.
+        deed: What the hub was asked to do.
+    """
+    kept = ": complete files are kept." if deed == "send" else "."
     if status == 429:
         return WeightsError(
-            f"The hub has had too many requests from here and does not send {named} now.",
-            "Wait some minutes and run it again, or log in with `hf auth login`: complete files are kept.",
+            f"The hub has had too many requests from here and does not {deed} {named} now.",
+            f"Wait some minutes and run it again, or log in with `hf auth login`{kept}",
         )
     if status >= 500:
         return WeightsError(
-            f"The hub has a fault and does not send {named} now: status {status}.",
-            "Run it again later: complete files are kept.",
+            f"The hub has a fault and does not {deed} {named} now: status {status}.", f"Run it again later{kept}"
         )
     return WeightsError(f"The hub refused {named}: status {status}.", "Check its name and revision.")
 
 
 def first_line(error: Exception) -> str:
     """What a library's error says first, without the full stop; its name where it says nothing."""
+    if isinstance(error, KeyError):
+        return f"there is no entry {error}"
     lines = str(error).strip().splitlines()
     return (lines[0] if lines else type(error).__name__).rstrip(".")
 

@@ -154,6 +154,7 @@ def _load(module: nn.Module, state: dict[str, Tensor], prefix: str, inner: str, 
         "missing": sorted(expected.keys() - own.keys()),
         "unknown": sorted(own.keys() - expected.keys()),
         "of another shape": sorted(n for n in expected.keys() & own.keys() if expected[n].shape != own[n].shape),
+        "of whole numbers": sorted(n for n in expected.keys() & own.keys() if not own[n].is_floating_point()),
     }
     if any(wrong.values()):
         details = ", ".join(f"{len(names)} {what} (as {names[0]})" for what, names in wrong.items() if names)

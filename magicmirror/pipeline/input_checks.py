@@ -10,6 +10,7 @@ import torch
 from torch import Tensor
 
 from magicmirror.errors import ConfigError, PromptError
+from magicmirror.number_checks import check_seed, shown
 
 OUTPUT_TYPES = ("np", "pt", "pil", "latent")
 
@@ -27,8 +28,8 @@ def check_size(height: int, width: int, cell: int, largest: tuple[int, int] | No
         ConfigError: With the nearest size that works.
     """
     for index, (name, size) in enumerate((("height", height), ("width", width))):
-        limit = largest[index] if largest is not None else max(size, cell)
-        if not isinstance(size, Integral) or size < cell or size % cell or size > limit:
+        limit = largest[index] if largest is not None else math.inf
+        if size < cell or size % cell or size > limit:
             nearest = min(max(cell, round(size / cell) * cell), limit)
             upto = f" up to {limit}" if largest is not None else ""
             raise ConfigError(
@@ -80,6 +81,8 @@ def check_text(
         raise PromptError("Give either prompt or prompt_embeds, one of them.")
     if negative_prompt is not None and negative_prompt_embeds is not None:
         raise ConfigError("Give either negative_prompt or negative_prompt_embeds, not both.")
+    for given in (prompt, negative_prompt):
+        _check_type(given)
     if prompt is not None and (not prompt or any(not text for text in texts_of(prompt))):
         raise PromptError("The prompt is empty.", 'Describe what the person does, for example "a man smiles".')
     if negative_prompt is not None and not isinstance(negative_prompt, str):
@@ -88,14 +91,10 @@ def check_text(
             raise ConfigError(f"{len(negative_prompt)} negative prompts were given for {rows}.", "Give one for each.")
 
 
-def check_identity_scale(scale: float) -> None:
-    """Refuse a strength outside [0, 2].
-
-    Raises:
-        ConfigError: If it is.
-    """
-    if not 0.0 <= scale <= 2.0:
-        raise ConfigError(f"identity_scale must lie in [0, 2], got {scale}.")
+def _check_type(prompt: object) -> None:
+    for text in prompt if isinstance(prompt, Sequence) else [] if prompt is None else [prompt]:
+        if not isinstance(text, str):
+            raise PromptError(f"A prompt must be a text, got {shown(text)}.")
 
 
 def check_randomness(
@@ -104,17 +103,17 @@ def check_randomness(
     """Refuse a call that could not be repeated.
 
     Args:
-        seed: Of all noise; a whole number that fits into 64 bits.
+        seed: Of all noise.
         generator: In place of it; a list has one for each video.
         rows: Videos.
 
     Raises:
-        ConfigError: If there is no seed, or none that torch takes, two sources of noise, or a list of another length.
+        ConfigError: If there is no seed, or none in [0, 2^63), or two sources of noise, or a list of another length.
     """
-    if seed is not None and not (isinstance(seed, Integral) and -(2**63) <= seed < 2**64):
-        raise ConfigError(f"seed must be a whole number of 64 bits, got {seed!r}.")
     if isinstance(generator, Sequence) and len(generator) != rows:
         raise ConfigError(f"{len(generator)} generators were given for {rows} videos.", "Give one for each, or one.")
+    if seed is not None:
+        check_seed(seed)
     if (seed is None) == (generator is None):
         given = "neither" if seed is None else "both"
         raise ConfigError(f"Give either seed or generator, got {given}.", "A seed such as 0 makes a result repeatable.")
@@ -134,16 +133,6 @@ def check_count(name: str, count: int, most: int | None = None) -> None:
     if not isinstance(count, Integral) or count < 1 or (most is not None and count > most):
         upto = "on" if most is None else f"to {most}"
         raise ConfigError(f"{name} must be a whole number from 1 {upto}, got {count!r}.")
-
-
-def check_guidance(scale: float) -> None:
-    """Refuse a scale that is no number, which would switch guidance off or make a video of nothing.
-
-    Raises:
-        ConfigError: If it is none.
-    """
-    if not math.isfinite(scale):
-        raise ConfigError(f"guidance_scale must be a finite number, got {scale}.", "6 is CogVideoX's usual one.")
 
 
 def check_latents(latents: Tensor, shape: Sequence[int]) -> None:

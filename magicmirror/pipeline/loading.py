@@ -98,6 +98,17 @@ def check_adapter(profile: Profile) -> None:
         )
 
 
+def check_profile(profile: Profile) -> None:
+    """Refuse a profile whose weights are missing or do not belong together; of those on the hub only texts are fetched.
+
+    Raises:
+        WeightsError: If so.
+    """
+    check_adapter(profile)
+    if profile.adapter is not None:
+        MagicMirrorPipeline.compare_sources(profile.base, profile.adapter, model_preset(profile.preset))
+
+
 def set_scheduler(pipeline: MagicMirrorPipeline, name: SchedulerName) -> None:
     """Give a pipeline one of CogVideoX's schedulers, with the noise schedule of its weights."""
     pipeline.scheduler = SCHEDULERS[name].from_config(pipeline.scheduler.config, timestep_spacing="trailing")

@@ -17,27 +17,36 @@ from diffusers.loaders import CogVideoXLoraLoaderMixin
 from torch import nn
 
 from magicmirror.errors import ConfigError, WeightsError
-from magicmirror.models.adapter import ADAPTER_PARTS, check_base, load_adapter, read_description, save_adapter
+from magicmirror.models.adapter import ADAPTER_PARTS, load_adapter, save_adapter
 from magicmirror.models.lora import check_no_lora
-from magicmirror.models.presets import ModelPreset, model_preset
-from magicmirror.pipeline.assembly import STOCK_CLASS, assemble, check_components
-from magicmirror.pipeline.completeness import check_networks, check_tokenizer, explained
+from magicmirror.models.presets import ModelPreset, model_preset, preset_names
+from magicmirror.pipeline.assembly import (
+    ENCODER_PARTS,
+    FACE_PARTS,
+    NETWORKS,
+    STOCK_CLASS,
+    STOCK_PARTS,
+    assemble,
+    check_components,
+)
+from magicmirror.pipeline.compatibility import check_together, configs_of
+from magicmirror.pipeline.completeness import check_networks, check_tokenizer, check_values, explained
 from magicmirror.pipeline.components import recorded_as
 from magicmirror.pipeline.hub import HubOptions
 from magicmirror.pipeline.quantisation import accept_loaded, check_savable
 from magicmirror.pipeline.sources import (
     PHOTOMAKER,
+    adapter_description,
     adapter_path,
-    component_files,
+    component_configs,
     folder_hash,
     identity_encoder_path,
     origin,
     pipeline_class,
     pipeline_folder,
-    transformer_config,
-    weight_files,
 )
 
+_PARTS = (*STOCK_PARTS, *FACE_PARTS)
 _ALIGNMENT_BYTES = 64
 """What torch's CPU allocator gives."""
 
@@ -63,7 +72,7 @@ class PersistentPipeline(DiffusionPipeline, CogVideoXLoraLoaderMixin):  # type: 
         pretrained_model_name_or_path: str | os.PathLike[str],
         *,
         adapter: str | os.PathLike[str] | None = None,
-        identity_encoder: str | os.PathLike[str] = PHOTOMAKER,
+        identity_encoder: str | os.PathLike[str] | None = PHOTOMAKER,
         preset: str | ModelPreset | None = None,
         device: str | torch.device | None = None,
         revision: str | None = None,
@@ -91,7 +100,8 @@ class PersistentPipeline(DiffusionPipeline, CogVideoXLoraLoaderMixin):  # type: 
             pretrained_model_name_or_path: Folder or hub id (``owner/name[@revision]``) of a pipeline that
                 ``save_pretrained`` wrote, or of a stock CogVideoX.
             adapter: Folder, safetensors file or hub id; needed with a stock CogVideoX, optional with a saved pipeline.
-            identity_encoder: PhotoMaker-V2's file, its folder or hub id; a saved pipeline has its own.
+            identity_encoder: PhotoMaker-V2's file, its folder or hub id, which ``None`` takes too; a saved pipeline has
+                its own.
             preset: Sizes of the adapter and the face networks, or their name; found by the base's where not given.
             device: Where the pipeline goes; ``None`` leaves it on the CPU.
             revision: Branch, tag or commit of the base.
@@ -114,43 +124,82 @@ class PersistentPipeline(DiffusionPipeline, CogVideoXLoraLoaderMixin):  # type: 
         source, options = os.fspath(pretrained_model_name_or_path), HubOptions(local_files_only, cache_dir, token)
         # diffusers' default is float32, transformers' the precision of the file; one pipeline needs one of them.
         kwargs["dtype"] = _checked_dtype(kwargs.pop("torch_dtype", None) or kwargs.get("dtype") or torch.float32)
-        sizes = model_preset(preset) if isinstance(preset, str) else preset
         place = None if device is None else choose_device(str(device))
-        stock = _is_stock(source, pipeline_class(source, revision, options), cls.__name__, adapter is not None)
-        # The smallest part comes first: a slip in its name is to show before gigabytes of the others are fetched.
+        # Texts come first: a slip in a name, or what does not fit, is to show before gigabytes are fetched.
+        others = {key: value for key, value in kwargs.items() if key != "dtype"}
+        stock, sizes = cls.compare_sources(source, adapter, preset, revision=revision, options=options, given=others)
+        given = {name: part for name, part in kwargs.items() if name in _PARTS}
+        wanted = [part for part in (STOCK_PARTS if stock else _PARTS) if part not in given]
         weights = None if adapter is None else adapter_path(os.fspath(adapter), options)
-        if weights is not None:
-            own = sizes.transformer if sizes is not None and stock else None
-            check_base(weights, read_description(weights), own or transformer_config(source, revision, options))
         with _no_loading_bars():
             if stock:
-                check_components(kwargs.keys() - {"dtype"})
-                encoder = identity_encoder_path(os.fspath(identity_encoder), options)
-                folder = pipeline_folder(source, revision, variant, options)
-                dtype, cache = kwargs.pop("dtype"), options.own_cache
-                pipeline = cls(**assemble(folder, encoder, sizes, dtype, variant=variant, cache=cache, given=kwargs))
+                file = None if given.keys() >= {*ENCODER_PARTS} else os.fspath(identity_encoder or PHOTOMAKER)
+                encoder = None if file is None else identity_encoder_path(file, options)
+                folder = pipeline_folder(source, revision, variant, options, wanted)
+                dtype, cache = kwargs["dtype"], options.own_cache
+                pipeline = cls(**assemble(folder, encoder, sizes, dtype, variant=variant, cache=cache, given=given))
                 pipeline.provenance = {"base": origin(source, folder)}
             else:
-                pipeline = cls._from_saved(pipeline_folder(source, revision, variant, options), variant, kwargs)
+                pipeline = cls._from_saved(pipeline_folder(source, revision, variant, options, wanted), variant, kwargs)
         if weights is not None:
             pipeline.load_adapter(weights)
             pipeline.provenance["adapter"] = folder_hash(weights)
         return pipeline if place is None else pipeline.to(place)
 
     @classmethod
+    def compare_sources(
+        cls,
+        source: str,
+        adapter: str | os.PathLike[str] | None = None,
+        preset: str | ModelPreset | None = None,
+        *,
+        revision: str | None = None,
+        options: HubOptions | None = None,
+        given: Mapping[str, Any] | None = None,
+    ) -> tuple[bool, ModelPreset | None]:
+        """Find out whether base, adapter and preset belong together; of a hub only texts are fetched.
+
+        Args:
+            source: As for ``from_pretrained``.
+            adapter: As for ``from_pretrained``.
+            preset: As for ``from_pretrained``.
+            revision: Of the base.
+            options: Of the hub.
+            given: Keyword arguments of ``from_pretrained`` that may name components.
+
+        Returns:
+            Whether the base is a stock CogVideoX, and the preset of one, where it can be told.
+
+        Raises:
+            ConfigError: For a preset or component that does not exist.
+            WeightsError: If something is missing or does not fit.
+        """
+        sizes, given = model_preset(preset) if isinstance(preset, str) else preset, dict(given or {})
+        if not isinstance(sizes, ModelPreset | None):
+            raise ConfigError(f"{preset!r} is no preset.", f"Known are {', '.join(preset_names())}.")
+        stock = _is_stock(source, pipeline_class(source, revision, options), cls.__name__, adapter is not None)
+        components = {name: part for name, part in given.items() if name in _PARTS}
+        check_components(given if stock else components)
+        made_for = None if adapter is None else adapter_description(os.fspath(adapter), options)
+        wanted = [part for part in (STOCK_PARTS if stock else _PARTS) if part not in components]
+        configs = component_configs(source, wanted, revision, options) | configs_of(components)
+        return stock, check_together(source, configs, sizes, made_for, stock=stock, given=components)
+
+    @classmethod
     def _from_saved(cls, folder: Path, variant: str | None, options: Mapping[str, Any]) -> Self:
         """Load what ``save_pretrained`` wrote; of the options those that name components are taken as they are."""
         if "tokenizer" not in options:
             check_tokenizer(folder / "tokenizer")
+        check_networks(folder, {name: kind for name, kind in NETWORKS.items() if name not in options}, variant)
         with explained(folder):
             pipeline: Self = super().from_pretrained(folder, variant=variant, **options)
-            loaded = {name: part for name, part in pipeline.components.items() if name not in options}
-            check_networks(folder, loaded, weight_files(component_files(folder), variant))
-        accept_loaded([part for part in loaded.values() if isinstance(part, nn.Module)], options["dtype"])
         pipeline.provenance = {"base": folder_hash(folder), "adapter": "part of base"}
-        for component in pipeline.components.values():
-            if isinstance(component, nn.Module):
-                _align(component)
+        networks = {name: part for name, part in pipeline.components.items() if isinstance(part, nn.Module)}
+        accept_loaded([part for name, part in networks.items() if name not in options], options["dtype"])
+        for name, network in networks.items():
+            _align(network)
+            if name not in options:
+                check_values(folder / name, network)
         return pipeline
 
     def save_pretrained(

@@ -15,6 +15,7 @@ from transformers import CLIPVisionModel, T5EncoderModel, T5Tokenizer
 from transformers.image_processing_base import ImageProcessingMixin
 
 from magicmirror.errors import ConfigError
+from magicmirror.number_checks import check_guidance, check_identity_scale, check_steps, whole_number
 from magicmirror.pipeline.components import (
     FacePerceiver,
     IdentityFusion,
@@ -28,8 +29,6 @@ from magicmirror.pipeline.input_checks import (
     check_count,
     check_embeds,
     check_frame_count,
-    check_guidance,
-    check_identity_scale,
     check_latents,
     check_output_type,
     check_randomness,
@@ -197,18 +196,18 @@ class MagicMirrorPipeline(PipelineSteps):
         check_frame_count(num_frames, self.vae_scale_factor_temporal, decoded=output_type != "latent")
         check_text(prompt, negative_prompt, prompt_embeds, negative_prompt_embeds)
         check_count("num_videos_per_prompt", num_videos_per_prompt)
-        check_count("num_inference_steps", num_inference_steps, self.scheduler.config.num_train_timesteps)
-        check_guidance(guidance_scale)
+        check_steps(num_inference_steps, "num_inference_steps")
+        guided = Guidance(check_guidance(guidance_scale, "guidance_scale")).active
         if max_sequence_length is not None:
             check_count("max_sequence_length", max_sequence_length)
         prompts = len(texts_of(prompt)) if prompt is not None else cast(Tensor, prompt_embeds).size(0)
         encoded = (prompts, max_sequence_length or config.max_text_seq_length, config.text_embed_dim)
-        check_embeds(prompt_embeds, negative_prompt_embeds, encoded, Guidance(guidance_scale).active)
+        check_embeds(prompt_embeds, negative_prompt_embeds, encoded, guided)
         rows = prompts * num_videos_per_prompt
         check_randomness(seed, generator, rows)
         if latents is not None:
             check_latents(latents, self.latent_shape(rows, num_frames, height, width))
-        check_identity_scale(identity_scale)
+        check_identity_scale(identity_scale, "identity_scale")
         check_callback_inputs(callback_inputs, self._callback_tensor_inputs)
         check_output_type(output_type)
         if references is not None and identity_scale > 0:
@@ -251,8 +250,8 @@ class MagicMirrorPipeline(PipelineSteps):
             height: In px; ``None`` takes the transformer's.
             width: In px; ``None`` takes the transformer's.
             num_frames: Pixel frames; ``None`` takes the transformer's.
-            num_inference_steps: Denoising steps.
-            guidance_scale: Classifier-free guidance; 1 switches it off.
+            num_inference_steps: Denoising steps, 1 to 1000.
+            guidance_scale: Classifier-free guidance, 1 to 30; 1 switches it off.
             use_dynamic_cfg: Let the guidance grow over the schedule.
             num_videos_per_prompt: Videos of every prompt, which differ in their noise; those of one prompt follow
                 each other, and B below counts them all.
@@ -275,7 +274,7 @@ class MagicMirrorPipeline(PipelineSteps):
         Raises:
             MagicMirrorError: As ``check_inputs``, ``encode_identity`` and ``encode_prompt`` say.
         """
-        guidance = Guidance(guidance_scale, use_dynamic_cfg)
+        guidance = Guidance(check_guidance(guidance_scale, "guidance_scale"), use_dynamic_cfg)
         with_text = prompt is not None or (guidance.active and negative_prompt_embeds is None)
         self._check_parts(with_text, references is not None and identity_scale > 0, output_type != "latent")
         height, width, num_frames = self._shape(height, width, num_frames)
@@ -302,9 +301,10 @@ class MagicMirrorPipeline(PipelineSteps):
             output_type=output_type,
             callback_inputs=wanted_tensors(callback_on_step_end, callback_on_step_end_tensor_inputs),
         )
+        num_inference_steps = int(num_inference_steps)
         generator = _noise_source(seed, generator)
         self._interrupt = False
-        self._guidance_scale = guidance_scale
+        self._guidance_scale = guidance.scale
         self._attention_kwargs = attention_kwargs
         timer = StageTimer(self._execution_device)
         try:
@@ -365,9 +365,9 @@ class MagicMirrorPipeline(PipelineSteps):
         """Height, width and frames, the transformer's where they are not given."""
         config, cell = self.transformer.config, self.vae_scale_factor_spatial
         return (
-            config.sample_height * cell if height is None else height,
-            config.sample_width * cell if width is None else width,
-            config.sample_frames if num_frames is None else num_frames,
+            config.sample_height * cell if height is None else whole_number("height", height),
+            config.sample_width * cell if width is None else whole_number("width", width),
+            config.sample_frames if num_frames is None else whole_number("num_frames", num_frames),
         )
 
     def _postprocess(self, latents: Tensor, num_frames: int, output_type: str) -> Any:
@@ -385,4 +385,4 @@ def _noise_source(
     if generator is not None:
         return generator
     assert seed is not None
-    return torch.Generator("cpu").manual_seed(seed)
+    return torch.Generator("cpu").manual_seed(int(seed))

@@ -15,13 +15,12 @@ import hashlib
 import json
 import re
 from collections.abc import Sequence
+from contextlib import suppress
 from pathlib import Path, PurePosixPath
 from typing import Any
 
-from safetensors import SafetensorError, safe_open
-
 from magicmirror.errors import WeightsError
-from magicmirror.models.adapter import CONFIG_FILE, WEIGHTS_FILE
+from magicmirror.models.adapter import CONFIG_FILE, WEIGHTS_FILE, read_description
 from magicmirror.pipeline.hub import HubOptions, fetch
 
 PHOTOMAKER = "TencentARC/PhotoMaker-V2"
@@ -85,33 +84,41 @@ def pipeline_class(source: str, revision: str | None = None, options: HubOptions
         raise WeightsError(f"{place / INDEX_FILE} is damaged: {error!r}.", "Copy or download it again.") from error
 
 
-def transformer_config(source: str, revision: str | None = None, options: HubOptions | None = None) -> dict[str, Any]:
-    """Configuration of a pipeline's transformer; of one on the hub only that file is fetched.
+def component_configs(
+    source: str, parts: Sequence[str], revision: str | None = None, options: HubOptions | None = None
+) -> dict[str, dict[str, Any]]:
+    """Configurations of a pipeline's networks; of a pipeline on the hub only these files are fetched.
 
     Args:
         source: Folder or hub id.
+        parts: Names of components.
         revision: Of the repository.
         options: Of the hub.
 
     Returns:
-        The settings, or nothing where they cannot be read: why is said when the transformer is loaded.
+        Component -> settings, of those that can be read: why another cannot is said when it is loaded.
     """
-    place, file = split_source(source, revision), "transformer/config.json"
+    place, files = split_source(source, revision), {part: f"{part}/config.json" for part in parts}
     if not isinstance(place, Path):
         place = fetch(
             *place,
             INDEX_FILE,
-            lambda names: [INDEX_FILE, *(each for each in names if each == file)],
+            lambda names: [INDEX_FILE, *(name for name in names if name in files.values())],
             options or HubOptions(),
         )
-    try:
-        return dict(json.loads((place / file).read_text(encoding="utf-8")))
-    except (OSError, ValueError, TypeError):
-        return {}
+    configs = {}
+    for part, file in files.items():
+        with suppress(OSError, ValueError, TypeError):
+            configs[part] = dict(json.loads((place / file).read_text(encoding="utf-8")))
+    return configs
 
 
 def pipeline_folder(
-    source: str, revision: str | None = None, variant: str | None = None, options: HubOptions | None = None
+    source: str,
+    revision: str | None = None,
+    variant: str | None = None,
+    options: HubOptions | None = None,
+    parts: Sequence[str] | None = None,
 ) -> Path:
     """Folder of a pipeline in diffusers' layout: stock CogVideoX or a saved ``MagicMirrorPipeline``.
 
@@ -120,14 +127,20 @@ def pipeline_folder(
         revision: Of the repository.
         variant: Of the weights, as ``fp16``; parts without it are taken plain.
         options: Of the hub.
+        parts: Components that are wanted; ``None`` is all. Nothing of the others is fetched.
 
     Raises:
-        WeightsError: If it is neither here nor on the hub, or a file of weights is missing or cut off.
+        WeightsError: If it is neither here nor on the hub, lacks a part, or no part has the variant.
     """
+
+    def select(names: Sequence[str]) -> list[str]:
+        _check_listing(source, names, variant, parts)
+        return _needed(names, variant, parts)
+
     place = split_source(source, revision)
     if not isinstance(place, Path):
-        place = fetch(*place, INDEX_FILE, lambda names: _needed(names, variant), options or HubOptions())
-    _check_weights(place, variant)
+        return fetch(*place, INDEX_FILE, select, options or HubOptions())
+    _check_variant(source, [path.relative_to(place).as_posix() for path in place.glob("*/*")], variant)
     return place
 
 
@@ -150,6 +163,26 @@ def identity_encoder_path(source: str, options: HubOptions | None = None) -> Pat
             f"There is no {path}.", f"Give PhotoMaker-V2's file {PHOTOMAKER_FILE}, its folder, or {PHOTOMAKER}."
         )
     return path
+
+
+def adapter_description(source: str, options: HubOptions | None = None) -> tuple[Path, dict[str, Any]]:
+    """What an adapter was made for; of one on the hub only its description is fetched.
+
+    Args:
+        source: Folder, safetensors file or hub id.
+        options: Of the hub.
+
+    Returns:
+        Folder or file, whose weights need not be there yet, and ``read_description`` of it.
+
+    Raises:
+        WeightsError: If there is no such adapter, or it is of another format.
+    """
+    place = split_source(source)
+    if isinstance(place, Path):
+        return place, read_description(place)
+    place = fetch(*place, CONFIG_FILE, lambda _: [CONFIG_FILE], options or HubOptions())
+    return place, read_description(place, [CONFIG_FILE])
 
 
 def adapter_path(source: str, options: HubOptions | None = None) -> Path:
@@ -189,31 +222,36 @@ def folder_hash(folder: Path) -> str:
     return f"sha256:{digest.hexdigest()}"
 
 
-def _needed(names: Sequence[str], variant: str | None) -> list[str]:
-    """Of all files of a repository those that loading reads: configurations, tokenizer, weights of one variant."""
-    inner = [name for name in names if name.count("/") == 1]
-    chosen = [INDEX_FILE, *(name for name in inner if name.endswith(_TEXTS) and ".index." not in name)]
-    for weights in weight_files(inner, variant).values():
-        chosen += weights
-    return chosen
+def _check_listing(source: str, names: Sequence[str], variant: str | None, parts: Sequence[str] | None) -> None:
+    """Refuse a repository that lacks what will be missed once gigabytes of the rest are here.
 
-
-def weight_files(names: Sequence[str], variant: str | None) -> dict[str, list[str]]:
-    """Component of a pipeline -> its files of weights, as ``component_weights`` chooses them.
-
-    Args:
-        names: ``component/file`` of all files, as ``component_files`` gives them.
-        variant: Of the weights.
+    Raises:
+        WeightsError: Naming the part.
     """
-    folders = sorted({name.partition("/")[0] for name in names})
-    return {
-        each: component_weights([name for name in names if name.startswith(f"{each}/")], variant) for each in folders
-    }
+    another = "Take another repository or revision: a CogVideoX in diffusers' layout, with its weights in safetensors."
+    for part in parts or ():
+        inner = [name for name in names if PurePosixPath(name).parent.as_posix() == part]
+        if not inner:
+            raise WeightsError(f"{source} has no folder {part}.", another)
+        if f"{part}/config.json" in inner and not component_weights(inner, variant):  # only networks have one
+            raise WeightsError(f"{source} has no weights of its {part} in safetensors.", another)
+    _check_variant(source, names, variant)
 
 
-def component_files(folder: Path) -> list[str]:
-    """Files of the components of a pipeline, as ``component/file``."""
-    return [path.relative_to(folder).as_posix() for path in sorted(folder.glob("*/*"))]
+def _check_variant(source: str, names: Sequence[str], variant: str | None) -> None:
+    if variant and not any(f".{variant}" in PurePosixPath(name).name for name in names if ".safetensors" in name):
+        raise WeightsError(f"No part of {source} has the variant {variant}.", "Leave it out, or give one that it has.")
+
+
+def _needed(names: Sequence[str], variant: str | None, parts: Sequence[str] | None) -> list[str]:
+    """Of all files of a repository those that loading reads: configurations, tokenizer, weights of one variant."""
+    folders = {name.partition("/")[0] for name in names if name.count("/") == 1}
+    chosen = [INDEX_FILE]
+    for folder in sorted(folders if parts is None else folders & set(parts)):
+        inner = [name for name in names if PurePosixPath(name).parent.as_posix() == folder]
+        chosen += [name for name in inner if name.endswith(_TEXTS) and ".index." not in name]
+        chosen += component_weights(inner, variant)
+    return chosen
 
 
 def component_weights(names: Sequence[str], variant: str | None) -> list[str]:
@@ -226,27 +264,3 @@ def component_weights(names: Sequence[str], variant: str | None) -> list[str]:
     weights = [name for name in names if ".safetensors" in name]
     chosen = [name for name in weights if variant and f".{variant}" in PurePosixPath(name).name]
     return chosen or [name for name in weights if _PLAIN_WEIGHTS.fullmatch(PurePosixPath(name).name)]
-
-
-def _check_weights(folder: Path, variant: str | None) -> None:
-    """Find missing and cut-off files before anything large is read; only the headers are looked at.
-
-    Raises:
-        WeightsError: Naming the file.
-    """
-    for name in _needed(component_files(folder), variant):
-        path = folder / name
-        try:
-            if name.endswith(".safetensors"):
-                with safe_open(str(path), framework="pt"):
-                    pass
-            elif ".safetensors.index." in name:
-                shards = json.loads(path.read_text(encoding="utf-8"))["weight_map"].values()
-                missing = sorted({shard for shard in shards if not (path.parent / shard).is_file()})
-                if missing:
-                    raise WeightsError(
-                        f"{path.parent} is not complete: {missing[0]} is missing ({len(missing)} in all).",
-                        "Copy or download it again.",
-                    )
-        except (OSError, SafetensorError, ValueError, KeyError) as error:
-            raise WeightsError(f"{path} is damaged: {error}.", "Copy or download it again.") from error

@@ -2,19 +2,18 @@
 
 from __future__ import annotations
 
-import math
 import secrets
 from collections.abc import Sequence
 from dataclasses import dataclass
 
-from magicmirror.errors import ConfigError, PromptError
+from magicmirror.errors import PromptError
+from magicmirror.number_checks import check_guidance, check_identity_scale, check_seed, check_steps, shown
 from magicmirror.types import FaceReference, GenerationRequest
 
 RANDOM_SEED_BITS = 32
 """A random seed is short enough to read out and exact in every JavaScript number."""
 
 MAX_PROMPT_CHARS = 2000
-SHOWN_CHARS = 40
 
 
 @dataclass(frozen=True)
@@ -47,17 +46,17 @@ def build_request(fields: Fields, faces: Sequence[FaceReference], profile: str) 
     """
     for name, text in (("prompt", fields.prompt), ("negative prompt", fields.negative_prompt)):
         if not isinstance(text, str):
-            raise PromptError(f"The {name} must be a text, got {_shown(text)}.")
+            raise PromptError(f"The {name} must be a text, got {shown(text)}.")
         if len(text) > MAX_PROMPT_CHARS:
             raise PromptError(f"The {name} has {len(text)} characters; at most {MAX_PROMPT_CHARS} are accepted.")
     return GenerationRequest(
         prompt=fields.prompt.strip(),
         references=tuple(faces),
-        seed=random_seed() if fields.seed is None else whole_number("seed", fields.seed),
+        seed=random_seed() if fields.seed is None else check_seed(fields.seed),
         negative_prompt=fields.negative_prompt.strip(),
-        num_inference_steps=None if fields.steps is None else whole_number("steps", fields.steps),
-        guidance_scale=None if fields.guidance is None else _number("guidance", fields.guidance),
-        identity_scale=_number("identity scale", fields.identity_scale),
+        num_inference_steps=None if fields.steps is None else check_steps(fields.steps),
+        guidance_scale=None if fields.guidance is None else check_guidance(fields.guidance),
+        identity_scale=check_identity_scale(fields.identity_scale),
         profile=profile,
     )
 
@@ -65,30 +64,3 @@ def build_request(fields: Fields, faces: Sequence[FaceReference], profile: str) 
 def random_seed() -> int:
     """Draw a seed."""
     return secrets.randbits(RANDOM_SEED_BITS)
-
-
-def whole_number(name: str, value: object) -> int:
-    """Return a value as a whole number.
-
-    Raises:
-        ConfigError: When it is none.
-    """
-    number = value if type(value) is int else _number(name, value, "a whole number")
-    if int(number) != number:
-        raise ConfigError(f"{name} must be a whole number, got {_shown(value)}.")
-    return int(number)
-
-
-def _number(name: str, value: object, kind: str = "a number") -> float:
-    try:
-        if isinstance(value, (int, float)) and not isinstance(value, bool) and math.isfinite(value):
-            return float(value)
-    except OverflowError:  # a whole number with hundreds of digits
-        pass
-    raise ConfigError(f"{name} must be {kind}, got {_shown(value)}.")
-
-
-def _shown(value: object) -> str:
-    """Return a value from outside as it may stand in a message."""
-    text = repr(value) if not isinstance(value, int) or abs(value) < 10**SHOWN_CHARS else "a very large number"
-    return text if len(text) <= SHOWN_CHARS else text[:SHOWN_CHARS] + "..."

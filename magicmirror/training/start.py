@@ -30,10 +30,17 @@ from diffusers import AutoencoderKLCogVideoX
 from magicmirror.errors import ConfigError
 from magicmirror.models.adapter import ADAPTER_PARTS
 from magicmirror.models.presets import ModelPreset, model_preset
-from magicmirror.pipeline.assembly import assemble
+from magicmirror.pipeline.assembly import STOCK_PARTS, assemble
+from magicmirror.pipeline.compatibility import check_together
 from magicmirror.pipeline.hub import HubOptions
 from magicmirror.pipeline.pipeline import MagicMirrorPipeline
-from magicmirror.pipeline.sources import adapter_path, identity_encoder_path, pipeline_folder
+from magicmirror.pipeline.sources import (
+    adapter_description,
+    adapter_path,
+    component_configs,
+    identity_encoder_path,
+    pipeline_folder,
+)
 from magicmirror.training.cross_alignment import adapter_is_untrained
 from magicmirror.training.networks import fresh_pipeline, fresh_vae, load_vae
 from magicmirror.training.recipes import Recipe, Start
@@ -165,8 +172,10 @@ def _around_stock(recipe: Recipe, paths: StartPaths, find_preset: Callable[[str]
     """Stock CogVideoX with a fresh adapter, or with that of stage 1."""
     assert paths.start is not None and paths.identity_encoder is not None
     dtype = torch.bfloat16 if recipe.config.mixed_precision == "bf16" else torch.float32
-    base, encoder = pipeline_folder(paths.start), identity_encoder_path(paths.identity_encoder)
     preset, cache = find_preset(recipe.config.preset), HubOptions().own_cache
+    made_for = None if paths.adapter is None else adapter_description(paths.adapter)
+    check_together(paths.start, component_configs(paths.start, STOCK_PARTS), preset, made_for)
+    base, encoder = pipeline_folder(paths.start, parts=STOCK_PARTS), identity_encoder_path(paths.identity_encoder)
     # The adapter's first weights come from torch's global generator.
     with torch.random.fork_rng():
         torch.manual_seed(recipe.config.seed)

@@ -16,6 +16,7 @@ import numpy as np
 
 from magicmirror.errors import ConfigError, FaceError, MagicMirrorError, PromptError
 from magicmirror.faces.selection import choose_face, find_mismatches, photo_record
+from magicmirror.number_checks import whole_number
 from magicmirror.serving.engine import Engine
 from magicmirror.serving.jobs import HistoryEntry, JobResult, JobStatus, Take
 from magicmirror.serving.orders import (
@@ -29,7 +30,7 @@ from magicmirror.serving.orders import (
     takes_order,
 )
 from magicmirror.serving.reasons import naming, public_reason
-from magicmirror.serving.requests import Fields, build_request, whole_number
+from magicmirror.serving.requests import Fields, build_request
 from magicmirror.types import FaceBox, FaceReference, GenerationRequest
 from magicmirror.ui import words
 from magicmirror.ui.following import follow

@@ -147,6 +147,12 @@ DAMAGES = [
     (truncate, "cannot be read.*Expected a safetensors file"),
     (lambda folder: drop(folder, BIAS), rf"missing \['{BIAS}'\] \(1\), unknown \[\] \(0\). Expected exactly the"),
     (lambda folder: put(folder, "identity_fusion.more", torch.zeros(1)), r"unknown \['identity_fusion.more'\] \(1\)"),
+    (
+        lambda folder: put(folder, BIAS, torch.zeros(10, dtype=torch.int8)),
+        rf"{BIAS} in .* holds whole numbers \(int8\)",
+    ),
+    (lambda folder: put(folder, BIAS, torch.full((10,), torch.nan)), rf"{BIAS} in .* holds NaN or infinity as float32"),
+    (lambda folder: put(folder, BIAS, torch.full((10,), -torch.inf).half()), rf"{BIAS} .* NaN or infinity as float16"),
     (lambda folder: put(folder, BIAS, torch.zeros(4)), rf"{BIAS} in .* is \(4,\), expected \(10,\)"),
 ]
 
@@ -157,6 +163,17 @@ def test_wrong_files_are_refused_and_nothing_changes(tiny, saved, damage, messag
     modules = tiny.adapter_modules(20)
     before = copies(modules)
     with pytest.raises(WeightsError, match=message):
+        load_adapter(saved, modules)
+    assert same(modules, before)
+
+
+def test_a_value_too_large_for_the_type_of_the_modules_is_refused(tiny, saved):
+    put(saved, BIAS, torch.full((10,), 1e5))
+    modules = tiny.adapter_modules(20)
+    for module in modules.values():
+        torch.nn.Module.to(module, torch.float16)
+    before = copies(modules)
+    with pytest.raises(WeightsError, match=rf"{BIAS} in .* holds NaN or infinity as float16. Take an earlier"):
         load_adapter(saved, modules)
     assert same(modules, before)
 

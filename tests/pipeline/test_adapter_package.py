@@ -8,7 +8,7 @@ from safetensors.torch import load_file
 
 from magicmirror.cli.adapter import _table
 from magicmirror.errors import ConfigError, WeightsError
-from magicmirror.models.adapter import CONFIG_FILE, WEIGHTS_FILE
+from magicmirror.models.adapter import CONFIG_FILE, WEIGHTS_FILE, read_description, write_adapter
 from magicmirror.pipeline.adapter_package import (
     CARD_FILE,
     PACKAGE_FILES,
@@ -126,6 +126,23 @@ def test_half_precision_rounds_and_loads(adapter, fresh_pipeline, tmp_path):
         assert torch.equal(found, value.half().float()), name
 
 
+@pytest.mark.parametrize(
+    ("value", "dtype", "reason"),
+    [
+        (torch.full((8,), torch.nan), None, "NaN or infinity as float32"),
+        (torch.full((8,), 1e5), "float16", "NaN or infinity as float16"),
+        (torch.ones(8, dtype=torch.int64), "float16", r"whole numbers \(int64\)"),
+    ],
+)
+def test_values_that_are_no_weights_are_not_exported(adapter, tmp_path, value, dtype, reason):
+    weights = adapter / WEIGHTS_FILE
+    description = read_description(adapter)
+    write_adapter(adapter, {**load_file(weights), "transformer.identity_proj.bias": value}, description)
+    with pytest.raises(WeightsError, match=rf"identity_proj.bias in .* holds {reason}"):
+        export_adapter(str(adapter), tmp_path / "package", dtype)
+    assert not (tmp_path / "package").exists()
+
+
 def test_from_a_saved_pipeline_and_from_a_run(fresh_pipeline, adapter, tmp_path):
     fresh_pipeline.save_pretrained(tmp_path / "run/pipeline")
     (tmp_path / "run/pipeline" / RECIPE_FILE).write_text(json.dumps(RECIPE))
@@ -164,6 +181,16 @@ def test_what_the_hub_refuses(hub, adapter):
         push_adapter(str(adapter), "me/mirror/too", token="hf_mine")
     with pytest.raises(WeightsError, match=r"me/mirror has no branch v2\. Make it"):
         push_adapter(str(adapter), "me/mirror", revision="v2", token="hf_mine")
+    for status, reason in (
+        (403, "does not let you write to me/mirror"),
+        (429, r"too many requests from here and does not take me/mirror now\. Wait"),
+        (503, r"has a fault and does not take me/mirror now: status 503\. Run it again later\.$"),
+        (418, "refused me/mirror: status 418"),
+    ):
+        hub.refused = {"/preupload/main": status}
+        with pytest.raises(WeightsError, match=reason):
+            push_adapter(str(adapter), "me/mirror", token="hf_mine")
+    hub.refused = {}
     hub.card_error = '"license" must be one of [apache-2.0, ...]'
     with pytest.raises(
         WeightsError, match=r'refuses the model card for me/mirror: .*"license" must be one of.*\. Give'

@@ -5,17 +5,21 @@ import os
 import shutil
 import subprocess
 import sys
+from dataclasses import replace
 
 import pytest
 from huggingface_hub import constants
+from transformers import T5Config, T5EncoderModel
 
-from magicmirror.errors import WeightsError
+from magicmirror.errors import ConfigError, WeightsError
 from magicmirror.pipeline import hub as own_hub
 from magicmirror.pipeline.pipeline import MagicMirrorPipeline
 from tests.tiny_hub import TinyHub, use_hub
 from tests.tiny_pipeline import build_pipeline
 from tests.tiny_published import TINY, publish, same_weights
 
+WIDER = replace(TINY, identity_fusion={**TINY.identity_fusion, "hidden_dim": 28})
+MORE = replace(TINY, transformer={**TINY.transformer, "num_face_tokens": 5})
 SHARD = "transformer/diffusion_pytorch_model.safetensors"
 
 
@@ -86,8 +90,10 @@ def test_after_a_broken_download_only_the_missing_files_are_fetched(hub, parts, 
 
 
 def test_a_corrupted_shard_is_found_removed_and_fetched_again(hub, parts, tmp_path):
-    hub.corrupted |= {SHARD, "vae/config.json"}
-    with pytest.raises(WeightsError, match=rf"damaged in the cache: vae/config\.json, {SHARD} does not match.*removed"):
+    hub.corrupted |= {SHARD, "scheduler/scheduler_config.json"}
+    with pytest.raises(
+        WeightsError, match=rf"damaged in the cache: scheduler/.*_config\.json, {SHARD} does not match.*removed"
+    ):
         load()
     hub.corrupted.clear()
     hub.requests.clear()
@@ -119,6 +125,110 @@ def test_a_wrong_adapter_is_refused_before_the_base_is_fetched(hub, parts, tmp_p
     with pytest.raises(WeightsError, match=r"made for another transformer: num_layers is 42, expected 3"):
         load()
     assert same_weights(load(adapter=str(parts[0] / "me/adapter")), parts[1])
+
+
+def edit(file, **changes):
+    file.write_text(json.dumps({**json.loads(file.read_text()), **changes}))
+
+
+@pytest.mark.parametrize(
+    ("part", "changes", "arguments", "reason"),
+    [
+        ("base/text_encoder", {"d_model": 48}, {}, "d_model of its text_encoder is 48, expected 16"),
+        ("base/vae", {"latent_channels": 8}, {}, "latent_channels of its vae is 8, expected 4"),
+        ("base/transformer", {"num_layers": 30}, {}, "num_layers is 30, expected 3"),
+        (
+            "base/transformer",
+            {},
+            {"preset": "cogvideox-5b"},
+            "made for another transformer: attention_head_dim is 16, expected 64",
+        ),
+        ("base/transformer", {}, {"preset": None}, "no adapter is designed for"),
+        ("base/transformer", {}, {"preset": WIDER}, "made for another identity_fusion: hidden_dim is 24, expected 28"),
+        ("base/transformer", {}, {"preset": MORE}, "made for another transformer: num_face_tokens is 4, expected 5"),
+        ("base/transformer", {"attention_bias": False}, {}, "made for another transformer: attention_bias is True"),
+    ],
+)
+def test_what_does_not_fit_shows_before_any_weights_are_fetched(hub, part, changes, arguments, reason):
+    edit(hub.root / "me" / part / "config.json", **changes)
+    with pytest.raises(WeightsError, match=reason):
+        load(**arguments)
+    assert not any(hub.downloads(ending) for ending in (".safetensors", ".bin", ".model", "tokenizer.json"))
+
+
+@pytest.mark.parametrize("part", ["transformer", "face_perceiver", "identity_fusion"])
+def test_an_adapter_for_another_saved_pipeline_shows_before_any_weights_are_fetched(hub, parts, part):
+    parts[1].save_pretrained(hub.root / "me/saved")
+    description = hub.root / "me/adapter/magicmirror_adapter.json"
+    sizes = {"transformer": "can_hidden_dim", "face_perceiver": "depth", "identity_fusion": "hidden_dim"}
+    edit(description, **{part: json.loads(description.read_text())[part] | {sizes[part]: 99}})
+    with pytest.raises(WeightsError, match=f"made for another {part}: {sizes[part]} is 99"):
+        load("me/saved")
+    assert not any(hub.downloads(ending) for ending in (".safetensors", ".bin", ".model", "tokenizer.json"))
+    assert same_weights(load("me/saved", None), parts[1])
+
+
+@pytest.mark.parametrize("kind", ["base", "saved"])
+def test_components_that_are_given_are_neither_fetched_nor_missed(hub, parts, kind):
+    parts[1].save_pretrained(hub.root / "me/saved")
+    given = {"vae", "text_encoder", "tokenizer"} | ({"scheduler"} if kind == "saved" else set())
+    given |= {"image_encoder", "identity_perceiver"}
+    components = {name: parts[1].components[name] for name in given}
+    loaded = load(f"me/{kind}", **components)
+    assert all(loaded.components[name] is components[name] for name in given)
+    assert same_weights(loaded, parts[1])
+    asked = [path for _, path, _ in hub.requests]
+    assert not any(f"/{name}/" in path for path in asked for name in given) and not hub.downloads(".bin")
+    for name in given:
+        shutil.rmtree(hub.root / "me" / kind / name, ignore_errors=True)
+    assert same_weights(load(str(hub.root / "me" / kind), **components), parts[1])
+
+
+@pytest.mark.parametrize(
+    ("lost", "arguments", "reason"),
+    [
+        ("vae", {}, r"me/base has no folder vae\. Take another repository"),
+        ("text_encoder/model.safetensors", {}, r"me/base has no weights of its text_encoder in safetensors\."),
+        ("tokenizer", {}, r"me/base has no folder tokenizer\."),
+        ("README.md", {"variant": "fp8"}, r"No part of me/base has the variant fp8\. Leave it out"),
+    ],
+)
+def test_what_a_repository_lacks_shows_before_the_rest_is_fetched(hub, lost, arguments, reason):
+    path = hub.root / "me/base" / lost
+    shutil.rmtree(path) if path.is_dir() else path.unlink()
+    with pytest.raises(WeightsError, match=reason):
+        load(**arguments)
+    assert not hub.downloads(SHARD) and not hub.downloads("vae/diffusion_pytorch_model.safetensors")
+
+
+@pytest.mark.parametrize("changes", [{"adapter": "me/adapter@v3"}, {"identity_encoder": "me/photomaker@v3"}])
+def test_a_revision_of_adapter_or_encoder_that_does_not_exist(hub, changes):
+    (name,) = (source.partition("@")[0] for source in changes.values())
+    with pytest.raises(WeightsError, match=rf"{name} has no revision v3\. Check branch"):
+        load(**changes)
+    assert not hub.downloads(SHARD)
+
+
+def test_a_cache_behind_a_link(hub, parts, tmp_path):
+    (tmp_path / "disk").mkdir()
+    (tmp_path / "link").symlink_to(tmp_path / "disk")
+    for offline in (False, True):
+        assert same_weights(load(cache_dir=tmp_path / "link", local_files_only=offline), parts[1])
+    assert len(hub.downloads(SHARD)) == 1
+
+
+def test_a_transformer_that_is_given_is_what_base_and_adapter_are_compared_with(hub, parts):
+    transformer = parts[1].transformer
+    assert load(transformer=transformer).transformer is transformer
+    assert not hub.downloads("transformer/config.json")
+    for given, reason in (
+        ({"transformer": build_pipeline(num_layers=2).transformer}, "num_layers is 2, expected 3"),
+        ({"text_encoder": T5EncoderModel(T5Config(d_model=24, num_layers=1))}, "d_model of its text_encoder is 24"),
+    ):
+        with pytest.raises(WeightsError, match=reason):
+            load(**given)
+    with pytest.raises(ConfigError, match=r"The component vae is None\. Leave it out"):
+        load(vae=None)
 
 
 def test_revisions_of_base_and_adapter(hub, parts, tmp_path):
@@ -201,7 +311,7 @@ def test_no_network(hub, parts, monkeypatch):
 def test_too_little_space_is_said_before_the_download(hub, parts, monkeypatch):
     usage = shutil.disk_usage("/")
     with monkeypatch.context() as small:
-        small.setattr(own_hub.shutil, "disk_usage", lambda _: usage._replace(free=own_hub._SPARE_BYTES + 1000))
+        small.setattr(own_hub.shutil, "disk_usage", lambda _: usage._replace(free=own_hub._SPARE_BYTES + 10_000))
         with pytest.raises(
             WeightsError, match=r"adapter needs 0\.\d MB more .* 268\.4 MB are free and 268\.4 MB are kept"
         ):

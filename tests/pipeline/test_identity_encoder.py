@@ -1,6 +1,10 @@
 """PhotoMaker-V2's encoder: what was converted is read only as it was written, and a wrong file is said to be wrong."""
 
+import json
+import os
 import shutil
+import subprocess
+import sys
 from pathlib import Path
 
 import pytest
@@ -52,6 +56,44 @@ def test_a_cache_that_one_may_not_enter_is_none(published, fresh_pipeline, tmp_p
 
     monkeypatch.setattr(Path, "is_file", refusing)
     assert same_weights(load(*published, cache_dir=tmp_path), fresh_pipeline)
+
+
+FULL_DISK = """
+import json, os, sys
+from pathlib import Path
+from magicmirror.pipeline.identity_encoder import load_identity_encoder
+from tests.media.refused_writer import fill_disk
+from tests.tiny_published import TINY
+disk, encoder, room = Path(sys.argv[1]), Path(sys.argv[2]), int(sys.argv[3])
+fill_disk(disk / "filler", room)
+tower, perceiver = load_identity_encoder(encoder, TINY, disk / "magicmirror")
+left = sorted(os.listdir(disk / "magicmirror")) if (disk / "magicmirror").is_dir() else []
+print(json.dumps({"left": left, "sum": float(sum(value.double().sum() for value in perceiver.state_dict().values()))}))
+"""
+
+
+@pytest.mark.parametrize("room", [0, 4096, 24576])
+def test_a_disk_that_fills_up_during_the_conversion_costs_the_cache_alone(published, tmp_path, repository, room):
+    """On a file system of its own; the converted file takes 80 KB."""
+    (tmp_path / "disk").mkdir()
+    isolate = ["unshare", "-m"] if os.getuid() == 0 else ["unshare", "-Urm"]
+    mounted = [*isolate, "sh", "-c", 'mount -t tmpfs -o size=1m none "$0" && exec "$@"', str(tmp_path / "disk")]
+    if not shutil.which("unshare") or subprocess.run([*mounted, "true"], check=False).returncode:
+        pytest.skip("this system allows no mounts of one's own")
+    encoder = published[1] / "photomaker-v2.bin"
+    done = subprocess.run(
+        [*mounted, sys.executable, "-c", FULL_DISK, str(tmp_path / "disk"), str(encoder), str(room)],
+        env={**os.environ, "PYTHONPATH": str(repository), "OMP_NUM_THREADS": "1"},
+        capture_output=True,
+        text=True,
+        timeout=120,
+        check=False,
+    )
+    assert done.returncode == 0, done.stderr
+    report = json.loads(done.stdout)
+    expected = load_identity_encoder(encoder, TINY)[1].state_dict().values()
+    assert report == {"left": [], "sum": float(sum(value.double().sum() for value in expected))}
+    assert "cannot be kept (" in done.stderr and "Traceback" not in done.stderr
 
 
 def _with_code(path):

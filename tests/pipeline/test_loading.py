@@ -1,4 +1,5 @@
 import json
+import shutil
 from dataclasses import replace
 from pathlib import Path
 
@@ -7,6 +8,7 @@ import pytest
 import torch
 from diffusers import CogVideoXDDIMScheduler, CogVideoXDPMScheduler
 
+from magicmirror.cli.main import main
 from magicmirror.errors import JobCancelled, WeightsError
 from magicmirror.pipeline import loading
 from magicmirror.pipeline.identity_encoder import load_identity_encoder
@@ -144,6 +146,20 @@ def published(make_pipeline, tmp_path_factory):
 @pytest.fixture
 def tiny_preset(monkeypatch):
     monkeypatch.setattr(loading, "model_preset", lambda _: TINY)
+
+
+def test_what_does_not_belong_together_is_said_by_generate_before_a_photo_is_looked_at(published, tmp_path, capsys):
+    """Nothing of the base but two texts is here, and looking at a photo would fetch face models first."""
+    root, _ = published
+    for name in ("model_index.json", "transformer/config.json"):
+        (tmp_path / "base" / name).parent.mkdir(parents=True, exist_ok=True)
+        shutil.copy(root / "base" / name, tmp_path / "base" / name)
+    weights = ["--profile", "cogvideox-5b", "--model-path", str(tmp_path / "base"), "--adapter", str(root / "adapter")]
+    reference = ["--reference", str(tmp_path / "none.jpg"), "--prompt", "a man smiles"]
+    assert main(["generate", *reference, "--output", str(tmp_path / "out.mp4"), *weights]) == 1
+    error = capsys.readouterr().err
+    assert "was made for another transformer: attention_head_dim is 16, expected 64" in error
+    assert error.count("\n") == 1
 
 
 @pytest.mark.usefixtures("tiny_preset")

@@ -1,5 +1,7 @@
 """What a recipe starts from: which arguments it takes, and tiny real networks in the published layouts."""
 
+import json
+import shutil
 from dataclasses import replace
 from pathlib import Path
 
@@ -7,7 +9,8 @@ import pytest
 import torch
 from diffusers import AutoencoderKLCogVideoX
 
-from magicmirror.errors import ConfigError
+from magicmirror.errors import ConfigError, WeightsError
+from magicmirror.models.adapter import CONFIG_FILE
 from magicmirror.models.presets import ModelPreset
 from magicmirror.pipeline.pipeline import MagicMirrorPipeline
 from magicmirror.training.build import build_trainer
@@ -205,6 +208,20 @@ def test_both_stages_around_a_stock_model(published, shards, tmp_path):
     changed = [name for name, value in state_of(reloaded).items() if not torch.equal(value, moved[name])]
     assert changed and set(changed) <= set(fresh)
     assert sorted(p.name for p in (tmp_path / "stage2" / "validation" / "step-00000002").iterdir())[-1] == "grid.png"
+
+
+def test_a_stock_base_and_an_adapter_that_do_not_fit_are_refused_before_they_are_read(published, tmp_path):
+    paths, original, backbone = published
+    original.save_adapter(tmp_path / "adapter")
+    described = json.loads((tmp_path / "adapter" / CONFIG_FILE).read_text())
+    described["identity_fusion"]["hidden_dim"] = 99
+    (tmp_path / "adapter" / CONFIG_FILE).write_text(json.dumps(described))
+    base = shutil.copytree(paths.start, tmp_path / "base")
+    for weights in base.rglob("*.safetensors"):
+        weights.unlink()  # they would be missed next
+    second = replace(paths, start=str(base), adapter=str(tmp_path / "adapter"))
+    with pytest.raises(WeightsError, match="made for another identity_fusion: hidden_dim is 99"):
+        load(small(f"{backbone}_stage2"), second)
 
 
 def test_base_then_both_stages_at_the_small_size(shards, tmp_path):
