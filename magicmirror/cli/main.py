@@ -92,7 +92,7 @@ def main(argv: Sequence[str] | None = None) -> int:
     except KeyboardInterrupt:
         return _say(f"{parser.prog}: stopped", EXIT_INTERRUPTED)
     except Exception as error:  # the border: everything else is ours to mend, so its traceback is wanted
-        from magicmirror.serving.reasons import is_out_of_memory
+        from magicmirror.pipeline.out_of_memory import is_out_of_memory
 
         if is_out_of_memory(error):
             log.debug("Out of memory", exc_info=True)

@@ -20,8 +20,9 @@ from magicmirror.errors import JobCancelled, WeightsError
 from magicmirror.models.presets import model_preset
 from magicmirror.pipeline.acceleration import accelerate_pipeline, check_speed, speed_record
 from magicmirror.pipeline.memory_options import MemoryOptions
+from magicmirror.pipeline.model_size import requested_work
 from magicmirror.pipeline.pipeline import MagicMirrorPipeline
-from magicmirror.pipeline.placement import choose_device, place
+from magicmirror.pipeline.placement import choose_device, place, place_for
 from magicmirror.pipeline.profiles import Profile, SchedulerName, find_profile, profile_names
 from magicmirror.pipeline.sources import INDEX_FILE, PHOTOMAKER, pipeline_class, split_source
 from magicmirror.pipeline.speed_options import SpeedOptions
@@ -135,7 +136,8 @@ def generate(
 
     Raises:
         JobCancelled: Once ``should_stop`` said so.
-        MagicMirrorError: If the request cannot be met; see ``Profile.resolve`` and ``MagicMirrorPipeline``.
+        MagicMirrorError: If the request cannot be met; see ``Profile.resolve``, ``place_for`` and
+            ``MagicMirrorPipeline``.
     """
     request = profile.resolve(request)
     shape = profile.video_shape(request)
@@ -150,6 +152,7 @@ def generate(
 
     start = time.perf_counter()
     _stop_if(should_stop)
+    place_for(pipeline, requested_work(request))
     output: Any = pipeline(
         request.prompt,
         request.references,

@@ -9,6 +9,7 @@ from __future__ import annotations
 from collections.abc import Iterator
 from dataclasses import dataclass, replace
 
+from magicmirror.errors import ConfigError
 from magicmirror.pipeline.memory_options import POLICIES, MemoryOptions, Policy
 from magicmirror.pipeline.model_size import ModelSize, VideoWork
 from magicmirror.settings import Quantisation
@@ -68,6 +69,56 @@ class MemoryPlan:
         policy = POLICIES[POLICIES.index(self.policy) + 1]
         reason = f"{policy}: {_WHAT[policy]}, because the memory did not suffice for {self.policy}"
         return replace(self, policy=policy, vae_tiling=True, frees_text_encoder=False, reason=reason)
+
+
+@dataclass(frozen=True)
+class MemoryBudget:
+    """What a plan was chosen from, kept for videos that are larger than the one it was chosen for.
+
+    Args:
+        size: Of the model, with the options' quantisation.
+        usual: The video that the plan was chosen for.
+        options: What was asked for.
+        free: Bytes that were free on the device before anything was loaded.
+        device_type: ``cuda``, ``mps`` or ``cpu``.
+        tiling: Whether the profile decodes in tiles where nothing else was asked for.
+    """
+
+    size: ModelSize
+    usual: VideoWork
+    options: MemoryOptions
+    free: int
+    device_type: str
+    tiling: bool
+
+    def choose(self, work: VideoWork) -> MemoryPlan:
+        """The fastest plan for a video; see ``choose_plan``."""
+        return choose_plan(self.size, work, self.options, self.free, self.device_type, self.tiling)
+
+    def lowered(self, plan: MemoryPlan, work: VideoWork) -> MemoryPlan:
+        """The plan for a video that may be larger than the usual one.
+
+        Args:
+            plan: The present one; it stays where it is enough, or where the video needs no more than the usual one.
+            work: The video.
+
+        Returns:
+            The same plan, or one that needs less.
+
+        Raises:
+            ConfigError: If no plan is enough; a policy that was named is taken all the same.
+        """
+        if forecast_bytes(self.size, work, plan) <= max(SPARE * self.free, forecast_bytes(self.size, self.usual, plan)):
+            return plan
+        lower = self.choose(work)
+        need = forecast_bytes(self.size, work, lower)
+        if need > SPARE * self.free and self.options.policy == "auto":
+            raise ConfigError(
+                f"{work.num_frames} frames of {work.width_px} x {work.height_px} px need {need / GIB:.1f} GiB of "
+                f"memory with the smallest policy, and {self.free / GIB:.1f} GiB are free.",
+                f"Ask for fewer frames; the usual number is {self.usual.num_frames}.",
+            )
+        return lower
 
 
 def forecast_bytes(size: ModelSize, work: VideoWork, plan: MemoryPlan) -> int:

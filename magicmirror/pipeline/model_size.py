@@ -8,6 +8,7 @@ from functools import lru_cache
 from typing import Any
 
 from magicmirror.settings import Quantisation
+from magicmirror.types import GenerationRequest
 
 NETWORKS = (
     "image_encoder",
@@ -56,6 +57,18 @@ class VideoWork:
     def video_tokens(self, patch: int, patch_t: int) -> int:
         """V, for patches of ``patch_t`` latent frames and ``patch`` cells a side."""
         return -(-self.latent_frames // patch_t) * (self.height_px // 8 // patch) * (self.width_px // 8 // patch)
+
+
+def requested_work(request: GenerationRequest) -> VideoWork:
+    """The video of a request that ``Profile.resolve`` has filled in."""
+    frames, height, width, steps = (
+        request.num_frames,
+        request.height_px,
+        request.width_px,
+        request.num_inference_steps,
+    )
+    assert frames and height and width and steps
+    return VideoWork(frames, height, width, (request.guidance_scale or 1.0) > 1.0, steps)
 
 
 @dataclass(frozen=True)

@@ -36,7 +36,7 @@ from magicmirror.pipeline.input_checks import (
     check_text,
     texts_of,
 )
-from magicmirror.pipeline.memory_forecast import MemoryPlan
+from magicmirror.pipeline.memory_forecast import MemoryBudget, MemoryPlan
 from magicmirror.pipeline.stage_timer import StageTimer
 from magicmirror.pipeline.step_callbacks import CallbackWatcher, StepCallback, wanted_tensors
 from magicmirror.pipeline.steps import PipelineSteps
@@ -68,6 +68,7 @@ class MagicMirrorPipeline(PipelineSteps):
         timings_s: Seconds per stage of the last call.
         provenance: Which weights these are; filled in by ``load_pipeline``.
         memory_plan: How the networks share the device's memory; see ``placement``.
+        memory_budget: What the plan was chosen from; ``None`` where the caller moved the networks.
     """
 
     model_cpu_offload_seq = (
@@ -110,6 +111,7 @@ class MagicMirrorPipeline(PipelineSteps):
         self.timings_s: dict[str, float] = {}
         self.provenance: dict[str, str] = {}
         self.memory_plan = MemoryPlan()
+        self.memory_budget: MemoryBudget | None = None
         self._interrupt = False
         self._current_timestep: Tensor | None = None
         self._guidance_scale = 1.0

@@ -18,9 +18,10 @@ from diffusers.hooks.group_offloading import (
 from torch import nn
 
 from magicmirror.errors import ConfigError
-from magicmirror.pipeline.memory_forecast import MemoryPlan, choose_plan
+from magicmirror.pipeline.memory_forecast import MemoryBudget, MemoryPlan
 from magicmirror.pipeline.memory_options import MemoryOptions
 from magicmirror.pipeline.model_size import VideoWork, measure_networks, whole_tile_px
+from magicmirror.pipeline.out_of_memory import is_out_of_memory
 from magicmirror.pipeline.pipeline import MagicMirrorPipeline
 from magicmirror.pipeline.profiles import Profile
 from magicmirror.pipeline.quantisation import quantise, stored_kind
@@ -93,11 +94,28 @@ def place(
         options = replace(options, quantisation=stored_kind(pipeline))
     networks = {name: part for name, part in pipeline.components.items() if isinstance(part, nn.Module)}
     size = measure_networks(networks, pipeline.transformer.dtype.itemsize, options.quantisation)
-    plan = choose_plan(size, usual_work(profile), options, free_bytes(device), device.type, profile.vae_tiling)
+    usual = usual_work(profile)
+    budget = MemoryBudget(size, usual, options, free_bytes(device), device.type, profile.vae_tiling)
+    plan = budget.choose(usual)
     log.info("Memory: %s", plan.reason)
     quantise(pipeline, plan.quantisation)
-    apply_plan(pipeline, plan, device)
+    pipeline.memory_budget = budget
+    _apply_or_step_down(pipeline, plan, device)
     return pipeline
+
+
+def place_for(pipeline: MagicMirrorPipeline, work: VideoWork) -> None:
+    """Take a plan that needs less, and stay with it, where a video would not fit with the present one.
+
+    Raises:
+        ConfigError: If it fits with none.
+    """
+    if pipeline.memory_budget is None:  # placed by its caller
+        return
+    plan = pipeline.memory_budget.lowered(pipeline.memory_plan, work)
+    if plan != pipeline.memory_plan:
+        log.warning("Memory: %s", plan.reason)
+        _apply_or_step_down(pipeline, plan, pipeline._execution_device)
 
 
 def apply_plan(pipeline: MagicMirrorPipeline, plan: MemoryPlan, device: torch.device) -> None:
@@ -138,8 +156,22 @@ def step_down(pipeline: MagicMirrorPipeline) -> MemoryPlan | None:
     if device.type == "cpu" or plan is None:
         return None
     log.warning("Memory: %s", plan.reason)
-    apply_plan(pipeline, plan, device)
-    return plan
+    _apply_or_step_down(pipeline, plan, device)
+    return pipeline.memory_plan
+
+
+def _apply_or_step_down(pipeline: MagicMirrorPipeline, plan: MemoryPlan, device: torch.device) -> None:
+    """Put the networks where a plan wants them; where memory does not suffice even for that, the plan below it."""
+    try:
+        apply_plan(pipeline, plan, device)
+        return
+    except Exception as error:
+        below = plan.below()
+        if below is None or device.type == "cpu" or not is_out_of_memory(error):
+            raise
+    # Only here, because the error holds on to what filled the memory.
+    log.warning("Memory: %s", below.reason)
+    _apply_or_step_down(pipeline, below, device)
 
 
 def _bring_home(pipeline: DiffusionPipeline) -> None:

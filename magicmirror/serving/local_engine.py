@@ -12,7 +12,7 @@ import numpy as np
 from magicmirror.media import load_image
 from magicmirror.models.presets import model_preset
 from magicmirror.pipeline.memory_options import MemoryOptions
-from magicmirror.pipeline.model_size import VideoWork
+from magicmirror.pipeline.model_size import requested_work
 from magicmirror.pipeline.profiles import find_profile
 from magicmirror.pipeline.speed_options import SpeedOptions
 from magicmirror.pipeline.time_forecast import guess_seconds, step_flop
@@ -98,10 +98,7 @@ class LocalEngine(QueuedEngine):
 
     def cost(self, request: GenerationRequest) -> Cost:
         """See ``QueuedEngine.cost``."""
-        full = self._maker.profile.resolve(request)
-        assert full.num_frames and full.height_px and full.width_px and full.num_inference_steps
-        guided = (full.guidance_scale or 1.0) > 1.0
-        work = VideoWork(full.num_frames, full.height_px, full.width_px, guided, full.num_inference_steps)
+        work = requested_work(self._maker.profile.resolve(request))
         device, profile = self.device or self._maker.wanted_device, self._maker.profile
         preset = model_preset(profile.preset)
         return Cost(
@@ -109,7 +106,7 @@ class LocalEngine(QueuedEngine):
             work.num_frames,
             work.height_px,
             work.width_px,
-            guided,
+            work.guided,
             work.steps,
             step_flop(preset, work),
             guess_seconds(preset, work, device, profile.vae_tiling),

@@ -13,6 +13,8 @@ from typing import TYPE_CHECKING, Any
 from magicmirror.errors import JobCancelled
 from magicmirror.faces.analyzer import FaceAnalyzer, create_face_analyzer
 from magicmirror.media import read_settings, sidecar_path
+from magicmirror.pipeline.model_size import requested_work
+from magicmirror.pipeline.out_of_memory import is_out_of_memory
 from magicmirror.serving.chip_embedder import ChipEmbedder
 from magicmirror.serving.jobs import Take
 from magicmirror.serving.likeness import likeness_level, measure_likeness
@@ -22,7 +24,6 @@ from magicmirror.serving.motion import measure_motion
 from magicmirror.serving.output import write_output
 from magicmirror.serving.progress import Report
 from magicmirror.serving.prompt_guide import PromptGuide
-from magicmirror.serving.reasons import is_out_of_memory
 from magicmirror.serving.zero_gpu import Emit, as_stream, consume, is_zero_gpu, on_gpu
 from magicmirror.types import GeneratedVideo, GenerationRequest, UInt8Array
 
@@ -150,10 +151,13 @@ class VideoMaker:
         """Refuse a request that cannot work, in milliseconds and without the model.
 
         Raises:
-            ConfigError: When the profile cannot make this size.
+            ConfigError: When the profile cannot make this size, or a model that is loaded has no memory for it.
             PromptError: When the prompt names no person, or is known to be too long.
         """
-        self.profile.resolve(request)
+        resolved = self.profile.resolve(request)
+        budget, plan = getattr(self._pipeline, "memory_budget", None), self._memory_plan
+        if budget is not None and plan is not None:
+            budget.lowered(plan, requested_work(resolved))
         if request.identity_scale > 0:
             self._guide.check(request.prompt)
 

@@ -7,10 +7,10 @@ from collections.abc import Iterator
 from contextlib import contextmanager
 
 from magicmirror.errors import MagicMirrorError
+from magicmirror.pipeline.out_of_memory import is_out_of_memory
 
 OUT_OF_MEMORY_MESSAGE = "The machine ran out of memory. Other jobs go on; try again later or with fewer steps."
 INTERNAL_MESSAGE = "Something went wrong inside the model. The server's log has the details under job {job_id}."
-_OUT_OF_MEMORY = ("out of memory", "can't allocate memory", "not enough memory")
 _QUOTED = re.compile(r"([\"'])(?:[A-Za-z]:[\\/]|/)(?:[^\"']*[\\/])?([^\"'\\/]*)\1")
 _BARE = re.compile(r"(?<![\w/.:])(?:[A-Za-z]:\\|/)(?:[^\s\"'\\/]+[\\/])+([^\s\"'\\/]*)")
 
@@ -27,13 +27,6 @@ def public_reason(error: BaseException, job_id: str = "") -> str:
     if is_out_of_memory(error):
         return OUT_OF_MEMORY_MESSAGE
     return INTERNAL_MESSAGE.format(job_id=job_id)
-
-
-def is_out_of_memory(error: BaseException) -> bool:
-    """Whether main memory or that of a device did not suffice; by name and text, so that torch need not be loaded."""
-    if isinstance(error, MemoryError) or type(error).__name__ == "OutOfMemoryError":
-        return True
-    return isinstance(error, RuntimeError) and any(words in str(error).lower() for words in _OUT_OF_MEMORY)
 
 
 def without_paths(text: str) -> str:

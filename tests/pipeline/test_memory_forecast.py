@@ -13,6 +13,7 @@ from magicmirror.models.transformer import MagicMirrorTransformer3DModel
 from magicmirror.pipeline.activation_count import count_activation_bytes
 from magicmirror.pipeline.memory_forecast import (
     GIB,
+    MemoryBudget,
     MemoryPlan,
     choose_plan,
     decode_bytes,
@@ -149,6 +150,41 @@ def test_what_is_asked_for_is_taken(full_size):
     assert (plan.policy, plan.vae_tiling) == ("resident", False) and "expect it to fail" in plan.reason
     tiled = choose_plan(full_size, FULL, MemoryOptions(), 30 * GIB, "cuda", tiling=False)
     assert (tiled.policy, tiled.vae_tiling, tiled.frees_text_encoder) == ("resident", True, False)
+
+
+@pytest.fixture(scope="module")
+def budget():
+    work = usual_work(find_profile("cogvideox-1.5-5b"))
+    size = preset_size("cogvideox-1.5-5b", 2)
+    return lambda free_gib, policy="auto": MemoryBudget(
+        size, work, MemoryOptions(policy), int(free_gib * GIB), "cuda", tiling=True
+    )
+
+
+def test_a_longer_video_takes_a_lower_plan_where_the_usual_one_is_too_large(budget):
+    card = budget(24)
+    usual, longest = card.choose(card.usual), replace(card.usual, num_frames=161)
+    assert usual.policy == "model" and forecast_bytes(card.size, longest, usual) > 24 * GIB
+    assert card.lowered(usual, card.usual) is usual and card.lowered(usual, replace(longest, num_frames=1)) is usual
+    lower = card.lowered(usual, longest)
+    assert lower.policy == "group" and lower.reason.startswith("group: ") and "would need" in lower.reason
+    large = budget(139)
+    assert large.lowered(large.choose(large.usual), longest).policy == "resident"
+    lowered = MemoryPlan("sequential", vae_tiling=True)  # memory ran out before
+    assert card.lowered(lowered, longest) is lowered
+
+
+def test_a_video_that_no_plan_can_make_is_refused_unless_it_is_the_usual_one_or_the_policy_was_named(budget):
+    card = budget(11)
+    usual, longest = card.choose(card.usual), replace(card.usual, num_frames=161)
+    with pytest.raises(
+        ConfigError, match=r"^161 frames .* need 1\d\.\d GiB .* 11\.0 GiB are free\. .*fewer .* is 81\.$"
+    ):
+        card.lowered(usual, longest)
+    small = budget(3)
+    assert small.lowered(small.choose(small.usual), small.usual).policy == "sequential"
+    named = budget(11, "model")
+    assert named.lowered(named.choose(named.usual), longest).policy == "model"
 
 
 def test_a_cpu_has_one_memory():

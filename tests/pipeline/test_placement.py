@@ -8,10 +8,19 @@ from torch import nn
 
 from magicmirror.errors import ConfigError
 from magicmirror.models.parameters import build_networks
-from magicmirror.pipeline.memory_forecast import MemoryPlan
+from magicmirror.pipeline import placement
+from magicmirror.pipeline.memory_forecast import GIB, MemoryBudget, MemoryPlan, forecast_bytes
 from magicmirror.pipeline.memory_options import MemoryOptions
-from magicmirror.pipeline.model_size import whole_tile_px
-from magicmirror.pipeline.placement import apply_plan, choose_device, free_bytes, place, step_down, usual_work
+from magicmirror.pipeline.model_size import preset_size, whole_tile_px
+from magicmirror.pipeline.placement import (
+    apply_plan,
+    choose_device,
+    free_bytes,
+    place,
+    place_for,
+    step_down,
+    usual_work,
+)
 from magicmirror.pipeline.profiles import find_profile
 from magicmirror.types import VideoShape
 
@@ -158,6 +167,65 @@ def test_tiles_and_slices_change_little(fresh_pipeline):
         tiled = fresh_pipeline.decode_latents(latents)
     assert tiled.shape == whole.shape == (2, 3, 1, 96, 80)
     assert 0 < (tiled - whole).abs().mean() < 0.5 * whole.std()
+
+
+def refuse_moves(pipeline, monkeypatch, failures):
+    """A device that is there only by name: nothing comes onto it, and the first moves of weights run out of memory."""
+    refused, cuda = [], torch.device("cuda")
+    monkeypatch.setattr(placement, "free_bytes", lambda device: 139 * GIB)
+
+    def move(device, *rest, **options):
+        if torch.device(device) == cuda and len(refused) < failures:
+            nn.Module.to(pipeline.image_encoder, "meta")  # the first network has left already
+            nn.Module.to_empty(pipeline.image_encoder, device="cpu")
+            refused.append(device)
+            raise torch.OutOfMemoryError("CUDA out of memory. Tried to allocate 20.00 MiB.")
+        return type(pipeline).to(pipeline, device, *rest, **options)
+
+    monkeypatch.setattr(pipeline, "to", move)
+    return refused
+
+
+def test_memory_that_does_not_suffice_for_the_weights_takes_the_next_policy(fresh_pipeline, monkeypatch, caplog):
+    refused = refuse_moves(fresh_pipeline, monkeypatch, failures=1)
+    place(fresh_pipeline, find_profile("preview"), torch.device("cuda"))
+    assert refused == [torch.device("cuda")]
+    plan = fresh_pipeline.memory_plan
+    assert (plan.policy, plan.vae_tiling) == ("model", True)
+    assert "because the memory did not suffice for resident" in plan.reason and plan.reason in caplog.text
+    assert all(hasattr(network, "_hf_hook") for network in networks(fresh_pipeline))  # each waits on the CPU
+    assert {parameter.device for network in networks(fresh_pipeline) for parameter in network.parameters()} == {CPU}
+
+
+def test_other_errors_of_placing_are_not_hidden(fresh_pipeline, monkeypatch):
+    monkeypatch.setattr(placement, "free_bytes", lambda device: 139 * GIB)
+
+    def fail(*_, **__):
+        raise RuntimeError("no such device")
+
+    monkeypatch.setattr(fresh_pipeline, "to", fail)
+    with pytest.raises(RuntimeError, match="no such device"):
+        place(fresh_pipeline, find_profile("preview"), torch.device("cuda"))
+
+
+def test_a_longer_video_than_planned_for_is_planned_for_before_it_starts(fresh_pipeline, reference):
+    """The tiny networks lie here; sizes and memory are those of CogVideoX 1.5 on a card of 24 GiB."""
+    profile = find_profile("cogvideox-1.5-5b")
+    usual = usual_work(profile)
+    budget = MemoryBudget(preset_size(profile.preset, 2), usual, MemoryOptions(), 24 * GIB, "cuda", True)
+    apply_plan(fresh_pipeline, budget.choose(usual), CPU)
+    fresh_pipeline.memory_budget = budget
+    assert fresh_pipeline.memory_plan.policy == "model"
+    place_for(fresh_pipeline, replace(usual, num_frames=17))
+    place_for(fresh_pipeline, usual)
+    assert fresh_pipeline.memory_plan == budget.choose(usual)
+    longest = replace(usual, num_frames=profile.max_frames)
+    place_for(fresh_pipeline, longest)
+    plan = fresh_pipeline.memory_plan
+    assert plan.policy == "group" and forecast_bytes(budget.size, longest, plan) <= 24 * GIB
+    place_for(fresh_pipeline, usual)
+    assert fresh_pipeline.memory_plan == plan
+    assert latents(fresh_pipeline, reference).isfinite().all()
 
 
 @pytest.mark.gpu

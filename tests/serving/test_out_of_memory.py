@@ -7,13 +7,16 @@ from dataclasses import replace
 import pytest
 import torch
 
+from magicmirror.errors import ConfigError
 from magicmirror.pipeline import placement
 from magicmirror.pipeline.loading import generate
+from magicmirror.pipeline.memory_forecast import forecast_bytes
+from magicmirror.pipeline.out_of_memory import is_out_of_memory
 from magicmirror.pipeline.profiles import find_profile
 from magicmirror.serving.engine import events
 from magicmirror.serving.local_engine import LocalEngine
 from magicmirror.serving.production import VideoMaker
-from magicmirror.serving.reasons import OUT_OF_MEMORY_MESSAGE, is_out_of_memory, public_reason
+from magicmirror.serving.reasons import OUT_OF_MEMORY_MESSAGE, public_reason
 from magicmirror.types import GenerationRequest, VideoShape
 from tests.tiny_pipeline import build_pipeline, build_reference
 
@@ -101,6 +104,24 @@ def test_a_cpu_has_nothing_to_step_down_to(job):
     machine, _, seen, _ = job(failures=1)
     assert (seen[-1].state, seen[-1].message) == ("failed", OUT_OF_MEMORY_MESSAGE)
     assert machine.policies == ["resident"]
+
+
+def test_a_video_without_memory_is_refused_before_it_waits(storage, face_analyzer, closing):
+    machine = Machine(failures=0)
+    longer = replace(PROFILE, max_frames=161)
+    maker = VideoMaker(longer, "cpu", load=machine.load, generate=machine.generate, analyzer=face_analyzer)
+    engine = closing(LocalEngine(maker, storage))
+    pipeline = maker.load()
+    usual = pipeline.memory_budget.usual
+    need = forecast_bytes(pipeline.memory_budget.size, usual, pipeline.memory_plan)
+    pipeline.memory_budget = replace(pipeline.memory_budget, free=int(need / 0.95) + 1)
+    request = GenerationRequest("a man smiles", (build_reference(1, embedding_size=128),), seed=3, num_frames=161)
+    with pytest.raises(ConfigError, match=r"161 frames .* the usual number is 9"):
+        engine.submit(request)
+    with pytest.raises(ConfigError, match="161 frames"):
+        generate(pipeline, longer, request)
+    *_, status = events(engine, engine.submit(replace(request, num_frames=9)))
+    assert status.state == "done"
 
 
 @pytest.mark.parametrize(
