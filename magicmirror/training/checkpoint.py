@@ -65,7 +65,7 @@ def save_checkpoint(
     with complete_folder(final, WeightsError, needed_bytes, replace=True) as partial:
         save_file(trainable_state(model), str(partial / _MODEL))
         save_file(_on_cpu(average.values), str(partial / _AVERAGE))
-        _save_optimizer(optimizer, partial / _OPTIMIZER)
+        save_archive(optimizer.state_dict(), partial / _OPTIMIZER)
         record = {"step": step, **asdict(config), "made_from": dict(made_from or {})}
         (partial / _CONFIG).write_text(json.dumps(record, indent=2) + "\n")
     for old in map(_hide, checkpoints(folder)[:-keep]):
@@ -73,15 +73,15 @@ def save_checkpoint(
     return final
 
 
-def _save_optimizer(optimizer: torch.optim.Optimizer, file: Path) -> None:
-    """Write an optimiser's state; a full disk is an ``OSError``.
+def save_archive(content: Mapping[str, Any], file: Path) -> None:
+    """Write what ``torch.load`` reads; a full disk is an ``OSError``.
 
     torch's writer of archives stumbles over what it could not write and says no more than that. The system's own
     error stays behind it where Python does the writing.
     """
     with file.open("wb") as written:
         try:
-            torch.save(optimizer.state_dict(), written)
+            torch.save(content, written)
         except RuntimeError as error:
             if isinstance(error.__context__, OSError):
                 raise error.__context__ from None

@@ -21,9 +21,17 @@ from accelerate import Accelerator
 from accelerate.utils import DistributedType, InitProcessGroupKwargs, send_to_device
 from torch import Tensor, nn
 
-from magicmirror.errors import ConfigError, MagicMirrorError
+from magicmirror.errors import ConfigError, MagicMirrorError, WeightsError
+from magicmirror.media import complete_file, make_writable_folder
 from magicmirror.training.average import WeightAverage
-from magicmirror.training.checkpoint import checkpoints, load_checkpoint, read_config, save_checkpoint
+from magicmirror.training.checkpoint import (
+    checkpoints,
+    load_checkpoint,
+    num_bytes,
+    read_config,
+    save_archive,
+    save_checkpoint,
+)
 from magicmirror.training.config import TrainingConfig
 from magicmirror.training.critic import CRITIC_BETAS, CRITIC_RATE, CRITICS
 from magicmirror.training.loader import BatchLoader
@@ -108,6 +116,7 @@ class Trainer:
         self.loader = BatchLoader(batches, self.own_part, on_gpu if load_ahead is None else load_ahead)
         self.validate: Validate | None = None
         self.step = self.samples = 0
+        self._saved_step = -1
         self._curves = curves
         self._longest_s = {"step": 0.0, "save": 0.0, "validate": 0.0}
 
@@ -137,7 +146,7 @@ class Trainer:
             else:
                 check_same_run(saved, self.config, self.made_from)
             state = load_checkpoint(found[-1], self.trained, self.average, self.optimizer)
-            self.step = int(state["step"])
+            self.step = self._saved_step = int(state["step"])
             if self.accelerator.is_main_process:
                 logger.info("resumed from %s", found[-1].name)
         self.accelerator.wait_for_everyone()
@@ -172,7 +181,8 @@ class Trainer:
             if config.validation_steps and self.step % config.validation_steps == 0:
                 self._show()
             progress.pause(time.monotonic() - started)
-        self.save()
+        if self.step != self._saved_step:  # a run that was over already has written it
+            self.save()
         progress.close()
         return progress.means
 
@@ -192,6 +202,7 @@ class Trainer:
                 self.made_from,
             )
         self.accelerator.wait_for_everyone()
+        self._saved_step = self.step
         self._note("save", started)
         return path
 
@@ -250,10 +261,15 @@ class Trainer:
         index = self.accelerator.process_index
         suffix = f"-process-{index}" if index else ""
         file = self.folder / f"diverged-step-{self.step}{suffix}.pt"
-        if seen_here:
-            self.folder.mkdir(parents=True, exist_ok=True)
-            torch.save(dict(batch), file)
         where = f"the batch is in {file.name}" if seen_here else "another process saved the batch"
+        if seen_here:
+            try:
+                make_writable_folder(self.folder, WeightsError)
+                needed_bytes = num_bytes(value for value in batch.values() if isinstance(value, Tensor))
+                with complete_file(file, WeightsError, needed_bytes) as partial:
+                    save_archive(dict(batch), partial)
+            except WeightsError as error:
+                where = f"the batch could not be saved: {error.message.removesuffix('.')}"
         raise TrainingDiverged(
             f"The {what} of step {self.step} is not finite; {where}.",
             "Start the same command with a lower --learning-rate and --new-settings to go on from the last checkpoint.",
@@ -273,8 +289,7 @@ class Trainer:
         if end_s is None:
             return False
         due = self.config.validation_steps and (self.step + 1) % self.config.validation_steps == 0
-        # A checkpoint may come twice: after the next step, and at the end.
-        needed_s = self._longest_s["step"] + 2 * self._longest_s["save"] + (self._longest_s["validate"] if due else 0)
+        needed_s = self._longest_s["step"] + self._longest_s["save"] + (self._longest_s["validate"] if due else 0)
         out = time.monotonic() + needed_s > end_s
         if self.accelerator.num_processes == 1:
             return out

@@ -1,6 +1,7 @@
 """What a disk, a folder or a damaged file refuses a run: one clear line each, and nothing is lost."""
 
 import json
+import math
 import os
 import resource
 import shutil
@@ -17,8 +18,10 @@ from magicmirror.errors import ConfigError, WeightsError
 from magicmirror.training.checkpoint import checkpoints, load_checkpoint, read_config, trainable_state
 from magicmirror.training.recipes import Recipe
 from magicmirror.training.run import dry_run, train
+from magicmirror.training.trainer import TrainingDiverged
 from tests.tiny_training import build_trainable, make_config
 from tests.training.test_checkpoint import make_parts, save
+from tests.training.test_trainer import line_trainer, spoil
 
 FILES = ("model.safetensors", "average.safetensors", "optimizer.pt", "config.json")
 SMALL = Recipe(make_config(max_steps=2), ("identity_fusion",), "try the trainer")
@@ -164,8 +167,23 @@ def test_networks_that_do_not_fit_are_saved_by_the_same_call(shards, tmp_path, s
     assert os.listdir(tmp_path) == ["checkpoints"]
     (kept,) = checkpoints(tmp_path / "checkpoints")
     assert kept.name == "step-00000002"
+    written = kept.stat().st_ino
     assert train(recipe, [shards], build_trainable(), tmp_path) == tmp_path / made
     assert checkpoints(tmp_path / "checkpoints") == [kept]
+    assert kept.stat().st_ino == written  # not written again: nothing in it is new
+
+
+def test_a_batch_that_does_not_fit_does_not_hide_why_the_run_stopped(tmp_path):
+    folder = tmp_path / "checkpoints"
+    trainer = line_trainer(folder, batch_at=spoil(2, math.nan), checkpoint_steps=1, max_steps=4)
+    for _ in range(2):
+        trainer.train_step()
+    with largest_file(100), pytest.raises(TrainingDiverged) as caught:
+        trainer.run()
+    assert caught.value.message.startswith("The loss of step 2 is not finite; the batch could not be saved: ")
+    assert "diverged-step-2.pt" in caught.value.message and "is larger than" in caught.value.message
+    assert "lower --learning-rate" in caught.value.remedy
+    assert os.listdir(folder) == []
 
 
 # An output that cannot be.
