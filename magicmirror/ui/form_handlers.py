@@ -20,7 +20,7 @@ from magicmirror.serving.jobs import OrderKind
 from magicmirror.serving.prompt_guide import PromptGuide, compose_prompt
 from magicmirror.types import GeneratedVideo
 from magicmirror.ui import markup, result_markup, words
-from magicmirror.ui.form import FORM_FIELDS, FormPart, are_settings, form_of_settings, values
+from magicmirror.ui.form import FORM_FIELDS, Form, FormPart, are_settings, form_of_settings, values
 from magicmirror.ui.job_handlers import JobHandlers
 from magicmirror.ui.photo_handlers import session_of
 from magicmirror.ui.photos import chosen_faces
@@ -70,6 +70,46 @@ class FormHandlers:
 
         return advise
 
+    def watcher(self, form: FormPart, consent: gr.Checkbox) -> Callable[[dict[Any, Any], gr.Request], Any]:
+        """Return the handler of everything that a visitor does before "Generate"."""
+
+        def watch(data: dict[Any, Any], request: gr.Request) -> Any:
+            """Say what is still missing; a job that runs keeps the status line."""
+            session = session_of(request)
+            if self._visitors.running(session) is not None:
+                return gr.skip()
+            return markup.status_line(self._missing(form.read(data), bool(data[consent]), session) or words.READY)
+
+        return watch
+
+    def prompt_watcher(self, form: FormPart, consent: gr.Checkbox) -> Callable[[dict[Any, Any], gr.Request], Any]:
+        """Return the handler of a prompt that has changed: what was said about restored settings stays."""
+        watch = self.watcher(form, consent)
+
+        def watch_prompt(data: dict[Any, Any], request: gr.Request) -> Any:
+            """Say what is still missing, unless the prompt is the one that was just brought back."""
+            brought_back = self._visitors.restored(session_of(request)) == form.read(data).prompt
+            return gr.skip() if brought_back else watch(data, request)
+
+        return watch_prompt
+
+    def _missing(self, filled: Form, consent: bool, session: str) -> str:
+        """Return what "Generate" would say first; nothing where it would start."""
+        photos, shots = self._visitors.photos(session), [text for text in filled.shots if text]
+        if not photos and not shots:
+            return words.IDLE
+        try:
+            faces = chosen_faces(photos)
+            if not shots:
+                return words.NEED_PROMPT
+            filled.order(faces, self._engine.health().profile)
+            if filled.identity > 0:
+                for text in shots:
+                    self._guide.check(text)
+        except MagicMirrorError as error:
+            return str(error)
+        return "" if consent else words.NEED_CONSENT
+
     def change_kind(self, kind: OrderKind) -> tuple[str, Any]:
         """Explain what would be made; takes are for videos only."""
         hint = markup.note(words.KIND_HINTS[kind]) if kind in words.KINDS else ""
@@ -116,6 +156,7 @@ class FormHandlers:
             self._visitors.delete_upload(Path(path))
         form = form_of_settings(settings, self._profile)
         session = session_of(request)
+        self._visitors.set_restored(session, form.prompt)
         photos = {face.photo_sha256 for photo in self._visitors.photos(session) for face in photo.faces}
         if not photos:
             text = words.RESTORED_NEEDS_FACE
@@ -143,7 +184,10 @@ class FormHandlers:
 
     def _fill_shown(self, request: gr.Request, new_seed: bool) -> list[Any]:
         form = self._jobs.shown_form(request, new_seed)
-        return _skipped(words.GONE) if form is None else [*values(form), markup.status_line(words.RESTORED)]
+        if form is None:
+            return _skipped(words.GONE)
+        self._visitors.set_restored(session_of(request), form.prompt)
+        return [*values(form), markup.status_line(words.RESTORED)]
 
 
 def _joined(kind: str, prompt: str | None, sentence: str) -> str:

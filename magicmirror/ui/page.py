@@ -74,6 +74,7 @@ def build_app(engine: Engine, settings: Settings) -> gr.Blocks:
         add_api(engine, visitors)  # before the page's own events, so that the names of the API are free
         _wire_photos(photos, photo, result, browser)
         _wire_form(forms, form, prompt, photo, result, past)
+        _wire_readiness(forms, form, photo, result)
         _wire_jobs(jobs, forms, form, result, past)
         outputs = _outputs(form, result, past)
         app.load(photos.arrive, browser, [browser, result.consent, banner], **_QUIET).then(
@@ -93,13 +94,12 @@ def _outputs(form: FormPart, result: ResultPart, past: HistoryPart) -> list[Any]
 
 
 def _wire_photos(handlers: PhotoHandlers, photo: PhotoPart, result: ResultPart, browser: gr.BrowserState) -> None:
-    seen = [photo.faces, result.status]
     # A gallery that is filled from here reports no change of its own.
     photo.examples.select(handlers.take_example, None, photo.pictures, **_QUIET).then(
-        handlers.analyse, photo.pictures, seen, **_QUIET
+        handlers.analyse, photo.pictures, photo.faces, **_QUIET
     )
-    photo.pictures.change(handlers.analyse, photo.pictures, seen, **_QUIET)
-    photo.faces.select(handlers.pick, None, seen, **_QUIET)
+    photo.pictures.change(handlers.analyse, photo.pictures, photo.faces, **_QUIET)
+    photo.faces.select(handlers.pick, None, photo.faces, **_QUIET)
     result.consent.input(handlers.consent, [result.consent, browser], browser, **_QUIET)
 
 
@@ -128,6 +128,16 @@ def _wire_form(
     result.reuse.click(handlers.use_shown, None, [*form.inputs, result.status], **_QUIET)
     result.gif.click(handlers.make_gif, None, result.downloads, **_QUIET).then(None, js=GIF_SCRIPT)
     past.restore.upload(handlers.restore, past.restore, [*form.inputs, result.status, past.restore], **_QUIET)
+
+
+def _wire_readiness(handlers: FormHandlers, form: FormPart, photo: PhotoPart, result: ResultPart) -> None:
+    """Keep the status line true to what the visitor has done."""
+    asked = {*form.inputs, result.consent}
+    last: dict[str, Any] = {"trigger_mode": "always_last", **_QUIET}
+    chosen = [component.input for component in (form.kind, form.takes, form.identity, result.consent)]
+    gr.on([photo.faces.change, *chosen], handlers.watcher(form, result.consent), asked, result.status, **last)
+    # A textbox reports no input where something was deleted.
+    form.prompt.change(handlers.prompt_watcher(form, result.consent), asked, result.status, **last)
 
 
 def _wire_jobs(

@@ -15,7 +15,7 @@ from magicmirror.errors import FaceError
 from magicmirror.serving.engine import Engine
 from magicmirror.ui import markup, words
 from magicmirror.ui.face_markup import face_picker
-from magicmirror.ui.photos import MAX_PHOTOS, AnalysedPhoto, analyse_photo, chosen_faces, pick_face
+from magicmirror.ui.photos import MAX_PHOTOS, analyse_photo, pick_face
 from magicmirror.ui.visitors import Visitors
 
 log = logging.getLogger(__name__)
@@ -66,16 +66,16 @@ class PhotoHandlers:
         index = event._data.get("example", -1) if isinstance(event._data, dict) else -1
         return [str(self._examples[index])] if 0 <= index < len(self._examples) else []
 
-    async def analyse(self, pictures: list[tuple[str, str | None]] | None, request: gr.Request) -> tuple[str, str]:
-        """Search all photos for faces; returns the thumbnails and the status line."""
+    async def analyse(self, pictures: list[tuple[str, str | None]] | None, request: gr.Request) -> str:
+        """Search all photos for faces; returns the thumbnails."""
         paths = [Path(path) for path, _ in pictures or []]
         if len(paths) > MAX_PHOTOS:
             gr.Warning(words.TOO_MANY_PHOTOS.format(count=MAX_PHOTOS))
         photos = await asyncio.to_thread(lambda: [analyse_photo(self._engine, path) for path in paths[:MAX_PHOTOS]])
         self._visitors.set_photos(session_of(request), photos, paths)
-        return face_picker(photos), readiness(photos)
+        return face_picker(photos)
 
-    def pick(self, event: gr.EventData, request: gr.Request) -> tuple[str, str]:
+    def pick(self, event: gr.EventData, request: gr.Request) -> str:
         """Take the face whose thumbnail was clicked."""
         session = session_of(request)
         photos = self._visitors.photos(session)
@@ -85,7 +85,7 @@ class PhotoHandlers:
             log.info("No face picked: %r", error)
         else:
             self._visitors.set_photos(session, photos)
-        return face_picker(photos), readiness(photos)
+        return face_picker(photos)
 
 
 def browser_record(browser: object, owner: str = "") -> dict[str, Any]:
@@ -102,17 +102,6 @@ def browser_record(browser: object, owner: str = "") -> dict[str, Any]:
         "owner": known if valid else owner or secrets.token_urlsafe(OWNER_BYTES),
         "consent": kept.get("consent") is True,
     }
-
-
-def readiness(photos: Sequence[AnalysedPhoto]) -> str:
-    """Say what is still missing about the photos before Generate can be pressed."""
-    if not photos:
-        return markup.status_line(words.IDLE)
-    try:
-        chosen_faces(photos)
-    except FaceError as error:
-        return markup.status_line(str(error))
-    return markup.status_line(words.READY)
 
 
 def session_of(request: gr.Request) -> str:

@@ -24,6 +24,7 @@ class Visitor:
         running: The job that the page follows.
         job_id: The job that the page shows: the one that ended last, or one that was opened again.
         take: Which take or shot of it is looked at; ``None`` for the job's own video.
+        restored: The prompt that came back with settings; ``None`` before.
     """
 
     photos: tuple[AnalysedPhoto, ...] = ()
@@ -32,6 +33,7 @@ class Visitor:
     running: str | None = None
     job_id: str | None = None
     take: int | None = None
+    restored: str | None = None
 
 
 class Visitors:
@@ -85,6 +87,16 @@ class Visitors:
         """Return which take of the job a visitor looks at."""
         with self._lock:
             return self._visit(session).take
+
+    def restored(self, session: str) -> str | None:
+        """Return the prompt that came back with the settings of an earlier result."""
+        with self._lock:
+            return self._visit(session).restored
+
+    def set_restored(self, session: str, prompt: str) -> None:
+        """Note the prompt that comes back with the settings of an earlier result."""
+        with self._lock:
+            self._visit(session).restored = prompt
 
     def owner(self, session: str) -> str:
         """Return the secret of a visitor's browser; the page's own key where the browser keeps none."""

@@ -234,6 +234,7 @@ NOT_OURS = "Use an mp4 or settings file that was made here."
 GONE = "This result is not there any more."
 
 NEED_PHOTO = "Add a photo first."
+NEED_PROMPT = "Write what the person does."
 NEED_CHOICE = "Photo {number} shows several faces. Choose the one you mean."
 NEED_FACE = "No usable face yet. See the note at your photo, or try another one."
 NEED_SHOTS = "A film needs two to six lines in the prompt, one for each shot; yours has {count}."

@@ -166,6 +166,45 @@ def test_what_is_missing_is_said_in_plain_words(studio, visit, examples, tmp_pat
     status(page, "No settings were found in this file.")
 
 
+def test_the_status_line_says_what_is_missing_before_generate_is_pressed(studio, visit, examples):
+    page = visit(studio.url)
+    shown = page.locator("#mm-status p")
+    assert shown.inner_text() == words.IDLE
+    page.locator("#mm-prompts button").first.click()
+    status(page, words.NEED_PHOTO)
+    page.locator("#mm-photos input[type=file]").first.set_input_files(str(examples / "two_people.jpg"))
+    status(page, words.NEED_CHOICE.format(number=1))
+    page.locator("#mm-faces button").first.click()
+    status(page, words.NEED_CONSENT)
+    page.locator("#mm-consent input").check()
+    status(page, words.READY)
+    page.locator("#mm-prompt textarea").fill("")
+    status(page, words.NEED_PROMPT)
+    page.locator("#mm-prompt textarea").fill("the sea")
+    status(page, "names no person")
+    page.locator("#mm-prompt textarea").fill("a woman smiles")
+    status(page, words.READY)
+    page.locator("#mm-kind").get_by_label(words.KINDS["film"], exact=True).check()
+    status(page, words.NEED_SHOTS.format(count=1))
+    page.locator("#mm-kind").get_by_label(words.KINDS["takes"], exact=True).check()
+    status(page, words.READY)
+    page.locator("#mm-consent input").uncheck()
+    status(page, words.NEED_CONSENT)
+
+
+def test_what_is_written_during_a_job_leaves_its_progress_alone(studio, visit, gate):
+    page = visit(studio.url)
+    prepare(page)
+    page.locator("#mm-generate").click()
+    page.locator("#mm-status [role=progressbar]").wait_for()
+    page.locator("#mm-prompt textarea").fill("a woman nods")
+    page.locator("#mm-notes").get_by_text("woman").wait_for()
+    page.wait_for_timeout(500)
+    assert page.locator("#mm-status [role=progressbar]").is_visible()
+    gate.set()
+    status(page, words.DONE)
+
+
 def _foreign_mp4(folder):
     path = folder / "holiday.mp4"
     path.write_bytes(b"not a video at all")
