@@ -28,7 +28,7 @@ from magicmirror.ui.api_calls import (
     picture,
     visitor_key,
 )
-from magicmirror.ui.uploads import Uploads
+from magicmirror.ui.uploads import Uploads, hand_over_paths
 from magicmirror.ui.visitors import Visitors
 
 log = logging.getLogger(__name__)
@@ -216,7 +216,7 @@ def add_api(engine: Engine, visitors: Visitors) -> None:
     """Add the endpoints to the app that is being built."""
     api = Api(engine, visitors)
     with gr.Column(visible=False):
-        photos = gr.File(label="photos", file_count="multiple", file_types=["image"], type="filepath")
+        photos = hand_over_paths(gr.File(label="photos", file_count="multiple", file_types=["image"]))
         prompt, negative = gr.Textbox(label="prompt"), gr.Textbox("", label="negative_prompt")
         seed, steps, guidance = (gr.Number(None, label=name) for name in ("seed", "steps", "guidance"))
         identity, takes, shot = (

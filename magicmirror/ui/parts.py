@@ -15,6 +15,7 @@ from magicmirror.ui.face_markup import example_strip, face_picker
 from magicmirror.ui.form import FEW_STEPS, FormPart, most_steps
 from magicmirror.ui.likeness_markup import CURVE_SCRIPT
 from magicmirror.ui.prompt_markup import forecast_line, prompt_notes
+from magicmirror.ui.uploads import hand_over_paths
 
 GIF_SCRIPT = "() => { const link = document.querySelector('#mm-download-gif'); if (link) link.click(); }"
 
@@ -163,9 +164,8 @@ def history_part() -> HistoryPart:
     """Earlier results, and a place for a video from before."""
     gr.HTML(markup.step_title(words.HISTORY_STEP), js_on_load=None)
     cards = gr.HTML(js_on_load=markup.PICK_SCRIPT, elem_id="mm-history")
-    restore = gr.File(
-        label=words.RESTORE_LABEL, file_types=[".mp4", ".json"], type="filepath", height=120, elem_id="mm-restore"
-    )
+    restore = gr.File(label=words.RESTORE_LABEL, file_types=[".mp4", ".json"], height=120, elem_id="mm-restore")
+    hand_over_paths(restore)
     return HistoryPart(cards, restore)
 
 

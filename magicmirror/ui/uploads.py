@@ -10,11 +10,31 @@ from contextlib import contextmanager
 from pathlib import Path
 from typing import Any
 
+import gradio as gr
+
 from magicmirror.ui.visitors import Visitors
 
 UPLOAD_GRACE_S = 60.0
 """How long an upload outlives its last call. Gradio names uploads by their content, so that two clients with the same
 photo share one file: what one of them has just sent again must not be deleted because the other is done."""
+
+
+def hand_over_paths(files: gr.File) -> gr.File:
+    """Let a component give the paths of its uploads; Gradio's own way leaves an empty file behind for each.
+
+    What is in the files is for the readers of ``media`` to judge, whatever their names end in.
+    """
+    several = files.file_count != "single"
+
+    def preprocess(payload: Any) -> Any:
+        if payload is None:
+            return None
+        uploads = payload.root if hasattr(payload, "root") else [payload]
+        paths = [upload.path for upload in uploads]
+        return paths if several else next(iter(paths), None)
+
+    files.preprocess = preprocess
+    return files
 
 
 class Uploads:

@@ -105,6 +105,7 @@ def test_from_two_faces_to_a_video_and_back(studio, visit, examples, tmp_path):
     assert stranger.locator("#mm-seed input").input_value() == str(seed)
     assert not stranger.locator("#mm-randomise input").is_checked()
     assert not list(studio.uploads.rglob("*.mp4"))
+    assert not [path for path in studio.uploads.rglob("*") if path.is_file() and not path.stat().st_size]
 
 
 def test_the_prompt_is_judged_while_it_is_written_and_the_helper_writes_one(studio, visit):
