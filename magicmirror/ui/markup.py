@@ -186,11 +186,18 @@ def pick_button(pick: dict[str, Any], content: str, label: str, pressed: bool | 
 
 def data_uri(image: UInt8Array, quality: int = 88) -> str:
     """Return (H, W, 3) uint8 RGB as a JPEG inside a URI, so that a face is never a file on the server."""
+    return "data:image/jpeg;base64," + base64.b64encode(jpeg_bytes(image, quality=quality)).decode()
+
+
+def jpeg_bytes(image: UInt8Array, side_px: int | None = None, quality: int = 88) -> bytes:
+    """Return (H, W, 3) uint8 RGB as a JPEG, made smaller where a side is longer than ``side_px``."""
     from PIL import Image
 
-    buffer = io.BytesIO()
-    Image.fromarray(image).save(buffer, "JPEG", quality=quality)
-    return "data:image/jpeg;base64," + base64.b64encode(buffer.getvalue()).decode()
+    buffer, picture = io.BytesIO(), Image.fromarray(image)
+    if side_px is not None:
+        picture.thumbnail((side_px, side_px))
+    picture.save(buffer, "JPEG", quality=quality)
+    return buffer.getvalue()
 
 
 def file_data_uri(path: Path, side_px: int = 160) -> str:

@@ -94,11 +94,12 @@ def _outputs(form: FormPart, result: ResultPart, past: HistoryPart) -> list[Any]
 
 
 def _wire_photos(handlers: PhotoHandlers, photo: PhotoPart, result: ResultPart, browser: gr.BrowserState) -> None:
+    seen = [photo.faces, photo.pictures]
     # A gallery that is filled from here reports no change of its own.
     photo.examples.select(handlers.take_example, None, photo.pictures, **_QUIET).then(
-        handlers.analyse, photo.pictures, photo.faces, **_QUIET
+        handlers.analyse, photo.pictures, seen, **_QUIET
     )
-    photo.pictures.change(handlers.analyse, photo.pictures, photo.faces, **_QUIET)
+    photo.pictures.change(handlers.analyse, photo.pictures, seen, **_QUIET)
     photo.faces.select(handlers.pick, None, photo.faces, **_QUIET)
     result.consent.input(handlers.consent, [result.consent, browser], browser, **_QUIET)
 

@@ -14,6 +14,7 @@ from magicmirror.ui import markup, result_markup, words
 from magicmirror.ui.face_markup import example_strip, face_picker
 from magicmirror.ui.form import FEW_STEPS, FormPart, most_steps
 from magicmirror.ui.likeness_markup import CURVE_SCRIPT
+from magicmirror.ui.photos import UNSHOWN
 from magicmirror.ui.prompt_markup import forecast_line, prompt_notes
 from magicmirror.ui.uploads import hand_over_paths
 
@@ -75,7 +76,7 @@ def photo_part(examples: list[Path]) -> PhotoPart:
     pictures = gr.Gallery(
         label=words.PHOTOS_LABEL,
         show_label=False,
-        file_types=["image"],
+        file_types=["image", *sorted(UNSHOWN)],  # browsers that do not know a format do not call it an image
         sources=["upload", "webcam", "clipboard"],
         type="filepath",
         interactive=True,

@@ -15,7 +15,7 @@ from magicmirror.errors import FaceError
 from magicmirror.serving.engine import Engine
 from magicmirror.ui import markup, words
 from magicmirror.ui.face_markup import face_picker
-from magicmirror.ui.photos import MAX_PHOTOS, analyse_photo, pick_face
+from magicmirror.ui.photos import MAX_PHOTOS, analyse_photo, pick_face, shown_copy
 from magicmirror.ui.visitors import Visitors
 
 log = logging.getLogger(__name__)
@@ -66,14 +66,24 @@ class PhotoHandlers:
         index = event._data.get("example", -1) if isinstance(event._data, dict) else -1
         return [str(self._examples[index])] if 0 <= index < len(self._examples) else []
 
-    async def analyse(self, pictures: list[tuple[str, str | None]] | None, request: gr.Request) -> str:
-        """Search all photos for faces; returns the thumbnails."""
-        paths = [Path(path) for path, _ in pictures or []]
-        if len(paths) > MAX_PHOTOS:
+    async def analyse(self, pictures: list[tuple[str, str | None]] | None, request: gr.Request) -> tuple[str, Any]:
+        """Search all photos for faces; returns the thumbnails, and the photos where some need a copy to be seen."""
+        session, shown = session_of(request), [Path(path) for path, _ in pictures or []]
+        if len(shown) > MAX_PHOTOS:
             gr.Warning(words.TOO_MANY_PHOTOS.format(count=MAX_PHOTOS))
+        paths = [self._visitors.original(session, path) for path in shown]
         photos = await asyncio.to_thread(lambda: [analyse_photo(self._engine, path) for path in paths[:MAX_PHOTOS]])
-        self._visitors.set_photos(session_of(request), photos, paths)
-        return face_picker(photos)
+        self._visitors.set_photos(session, photos, paths)
+        copied = await asyncio.to_thread(lambda: [self._shown(session, path) for path in shown])
+        return face_picker(photos), gr.skip() if copied == shown else [str(path) for path in copied]
+
+    def _shown(self, session: str, path: Path) -> Path:
+        """Return what the gallery shows of a photo: itself, or a copy that is deleted with it."""
+        copy = shown_copy(path, self._visitors.upload_folder)
+        if copy is None:
+            return path
+        self._visitors.add_copy(session, copy, path)
+        return copy
 
     def pick(self, event: gr.EventData, request: gr.Request) -> str:
         """Take the face whose thumbnail was clicked."""

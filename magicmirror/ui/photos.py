@@ -6,13 +6,20 @@ from collections.abc import Sequence
 from dataclasses import dataclass, replace
 from pathlib import Path
 
+from gradio.processing_utils import save_bytes_to_cache
+
 from magicmirror.errors import FaceError, MagicMirrorError, NoFaceFound, SeveralFaces
 from magicmirror.faces.selection import choose_face, find_mismatches
+from magicmirror.media import load_image
 from magicmirror.serving.engine import Engine
 from magicmirror.types import FaceReference
 from magicmirror.ui import words
+from magicmirror.ui.markup import jpeg_bytes
 
 MAX_PHOTOS = 6
+UNSHOWN = frozenset({".heic", ".heif", ".hif", ".tif", ".tiff"})
+"""Endings of photos that most browsers show as a broken picture."""
+COPY_SIDE_PX = 640
 
 
 @dataclass(frozen=True)
@@ -50,6 +57,21 @@ def analyse_photo(engine: Engine, path: Path) -> AnalysedPhoto:
     except MagicMirrorError as error:
         return AnalysedPhoto(problem=str(error))
     return AnalysedPhoto(faces, chosen=next(index for index, face in enumerate(faces) if face is largest))
+
+
+def shown_copy(path: Path, upload_folder: Path) -> Path | None:
+    """Write a small JPEG of a photo that browsers do not show, where Gradio keeps its files.
+
+    Returns:
+        Its path; ``None`` where the photo itself can be shown, or cannot be read.
+    """
+    if path.suffix.lower() not in UNSHOWN:
+        return None
+    try:
+        photo = load_image(path, max_bytes=max(path.stat().st_size, 1))  # the engine has its own limit
+    except (MagicMirrorError, OSError):
+        return None
+    return Path(save_bytes_to_cache(jpeg_bytes(photo, COPY_SIDE_PX), f"{path.stem}.jpg", str(upload_folder)))
 
 
 def pick_face(photos: Sequence[AnalysedPhoto], photo: int, face: int) -> tuple[AnalysedPhoto, ...]:

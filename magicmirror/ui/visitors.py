@@ -19,7 +19,8 @@ class Visitor:
 
     Args:
         photos: Analysed photos with the reference faces.
-        files: Uploaded files, to be deleted when the page is closed.
+        files: Uploaded files and their copies, to be deleted when the page is closed.
+        originals: Copy that is shown in a photo's place -> the photo.
         owner: Secret of the visitor's browser; its results belong to it, and survive the page.
         running: The job that the page follows.
         job_id: The job that the page shows: the one that ended last, or one that was opened again.
@@ -29,6 +30,7 @@ class Visitor:
 
     photos: tuple[AnalysedPhoto, ...] = ()
     files: set[Path] = field(default_factory=set)
+    originals: dict[Path, Path] = field(default_factory=dict)
     owner: str = ""
     running: str | None = None
     job_id: str | None = None
@@ -45,7 +47,7 @@ class Visitors:
     """
 
     def __init__(self, upload_folder: Path, capacity: int = MAX_VISITORS) -> None:
-        self._upload_folder = upload_folder.resolve()
+        self.upload_folder = upload_folder.resolve()
         self._capacity = capacity
         self._lock = threading.Lock()
         self._visitors: OrderedDict[str, Visitor] = OrderedDict()
@@ -61,6 +63,18 @@ class Visitors:
             visitor = self._visit(session)
             visitor.photos = tuple(photos)
             visitor.files.update(file.resolve() for file in files)
+
+    def add_copy(self, session: str, copy: Path, photo: Path) -> None:
+        """Note a file that is shown in the place of a photo."""
+        with self._lock:
+            visitor = self._visit(session)
+            visitor.files.add(copy.resolve())
+            visitor.originals[copy.resolve()] = photo
+
+    def original(self, session: str, shown: Path) -> Path:
+        """Return the photo that a shown file is a copy of, or the file itself."""
+        with self._lock:
+            return self._visit(session).originals.get(shown.resolve(), shown)
 
     def job(self, session: str) -> str | None:
         """Return the id of the job that a visitor looks at."""
@@ -115,7 +129,7 @@ class Visitors:
 
     def delete_upload(self, file: Path) -> None:
         """Delete an uploaded file at once; files elsewhere stay."""
-        if file.resolve().is_relative_to(self._upload_folder):
+        if file.resolve().is_relative_to(self.upload_folder):
             file.unlink(missing_ok=True)
 
     def delete_unused(self, file: Path) -> None:

@@ -5,10 +5,13 @@ from __future__ import annotations
 import json
 
 import pytest
+from PIL import Image
 
 from magicmirror.media import load_image, read_settings, read_video
 from magicmirror.serving.fake_engine import FakeJob
 from magicmirror.ui import words
+from tests.media.corpus_bases import heic_files
+from tests.pictures import encoded
 
 pytestmark = pytest.mark.browser
 
@@ -106,6 +109,31 @@ def test_from_two_faces_to_a_video_and_back(studio, visit, examples, tmp_path):
     assert not stranger.locator("#mm-randomise input").is_checked()
     assert not list(studio.uploads.rglob("*.mp4"))
     assert not [path for path in studio.uploads.rglob("*") if path.is_file() and not path.stat().st_size]
+
+
+@pytest.mark.parametrize("kind", ["heic", "tiff"])
+def test_a_photo_that_no_browser_shows_is_shown_by_a_copy(studio, visit, examples, tmp_path, kind):
+    with Image.open(examples / "woman_1.jpg") as opened:
+        picture = opened.convert("RGB")
+    if kind == "heic" and not heic_files(picture):
+        pytest.skip("pillow-heif is not installed")
+    photo = tmp_path / f"IMG_0001.{kind.upper()}"
+    photo.write_bytes(heic_files(picture)[0] if kind == "heic" else encoded(picture, "TIFF"))
+    page = visit(studio.url)
+    upload(page, photo)
+    page.wait_for_function("document.querySelector('#mm-photos img')?.naturalWidth > 100")
+    assert page.locator(PRESSED).count() == 1
+    (kept,) = studio.uploads.rglob(photo.name)
+    assert kept.read_bytes() == photo.read_bytes()
+    page.locator("#mm-photos input[type=file]").first.set_input_files(str(examples / "woman_1.jpg"))
+    page.locator(FACES).nth(1).wait_for()
+    assert page.locator("#mm-photos img").count() == 2
+    page.locator(GIVE_CONSENT).check()
+    page.locator("#mm-prompt textarea").fill("a woman nods")
+    finish(page)
+    page.goto("about:blank")
+    while [*studio.uploads.rglob("IMG_0001.*"), *studio.uploads.rglob("woman_1.jpg")]:
+        page.wait_for_timeout(100)
 
 
 def test_the_prompt_is_judged_while_it_is_written_and_the_helper_writes_one(studio, visit):
