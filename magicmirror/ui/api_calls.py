@@ -42,6 +42,8 @@ Answer = dict[str, Any]
 Update = tuple[Answer, str | None, Answer | None, list[str] | None]
 """Status, file, settings, files of all parts; the last three only once the job is done."""
 MIN_VISITOR_CHARS = 16
+FACES_ARGUMENT = "faces (a list with one index for each photo),"
+"""How the choice of a face is called in the remedy."""
 MakeOrder = Callable[[GenerationRequest], Order]
 
 
@@ -93,7 +95,7 @@ class ApiCalls:
         chosen = []
         for number, (path, index) in enumerate(zip(paths, indices, strict=True), start=1):
             with naming(words.PHOTO_NUMBER.format(number=number)) if len(paths) > 1 else nullcontext():
-                chosen.append(choose_face(self._engine.analyze(path), index))
+                chosen.append(choose_face(self._engine.analyze(path), index, FACES_ARGUMENT))
         return self._engine.submit(make_order(build_request(fields, chosen, profile)), session)
 
     def _faces_or_problem(self, path: Path) -> tuple[tuple[FaceReference, ...], str]:

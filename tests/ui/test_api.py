@@ -196,7 +196,7 @@ def test_a_file_that_is_no_picture_is_refused(connect, tmp_path):
 @pytest.mark.parametrize(
     ("second", "faces", "reason"),
     [
-        ("two_people", None, "Photo 2: The photo shows 2 faces.*Choose one of them"),
+        ("two_people", None, "Photo 2: The photo shows 2 faces.*Choose one with faces"),
         ("cut", None, "Photo 2: .*ends"),
         ("man_1", [0, 5], "Photo 2: Face 5"),
         ("man_1", [4, 0], "Photo 1: Face 4"),
@@ -214,6 +214,13 @@ def test_of_several_photos_the_bad_one_is_named(bad_input_client, examples, tmp_
     records = bad_input_client.predict(photos, api_name="/analyze")["photos"]
     assert records[0]["chosen"] == 0 and not records[0]["problem"]
     assert bool(records[1]["problem"]) == (second != "man_1")
+
+
+def test_several_faces_are_refused_with_the_argument_that_chooses_one(bad_input_client, examples):
+    photos = [handle_file(examples / "two_people.jpg")]
+    remedy = r"Choose one with faces \(a list with one index for each photo\), 0 to 1, the largest is 0, or crop"
+    with pytest.raises(AppError, match=rf"^The photo shows 2 faces of comparable size\. {remedy}"):
+        bad_input_client.predict(photos, "a woman", api_name="/generate")
 
 
 def test_a_refusal_leaves_no_traceback_in_the_log(connect, examples, tmp_path, capfd):
