@@ -109,3 +109,14 @@ def test_track_of_real_frames(examples, face_analyzer, example_references):
     np.testing.assert_allclose(faces.mean_embedding, faces.embeddings[0], atol=1e-5)
     nobody = track_faces(frames[1:2], face_analyzer)
     assert nobody.mean_embedding is None and nobody.face_share == 0
+
+
+def test_evaluation_finds_the_faces_that_a_generation_finds(example_references, face_analyzer):
+    """A head that lies on its side is found in a photo, and in no frame of either."""
+    upright = example_references["man_1"].crop
+    lying = np.rot90(upright).copy()
+    frames = np.stack([upright, lying, np.full_like(upright, 90)])
+    track, curve = track_faces(frames, face_analyzer), face_analyzer.embed_frames(frames)
+    assert [face is not None for face in curve] == track.found.tolist() == [True, False, False]
+    np.testing.assert_allclose(track.embeddings[0], curve[0], rtol=0, atol=1e-5)
+    assert len(face_analyzer.analyze(lying)) == 1
