@@ -81,6 +81,32 @@ def test_a_start_that_cannot_work_ends_in_one_line(repository, find_port, tmp_pa
     assert done.returncode == 2 and done.stderr.count("\n") == 1 and reason in done.stderr, done.stderr
 
 
+@pytest.mark.parametrize(
+    ("host", "reason"),
+    [("127.0.0.1", "Port {port} is in use. Choose"), ("203.0.113.1", "port {port} of 203.0.113.1. Choose")],
+)
+def test_a_port_that_is_taken_after_the_check_ends_in_one_line_too(repository, find_port, tmp_path, host, reason):
+    names = {name: value for name, value in os.environ.items() if not name.startswith(("MAGICMIRROR_", "GRADIO_"))}
+    late = "import app, sys; app.check_port = lambda settings: None; sys.exit(app.main())"
+    with socket.socket() as other:
+        other.bind(("127.0.0.1", 0))
+        other.listen()
+        port = other.getsockname()[1] if host == "127.0.0.1" else find_port()
+        environment = {
+            **names,
+            "MAGICMIRROR_HOST": host,
+            "MAGICMIRROR_PORT": str(port),
+            "MAGICMIRROR_OUTPUT_DIR": str(tmp_path / "results"),
+            "MAGICMIRROR_MODEL_PATH": str(tmp_path / "no weights"),
+        }
+        done = subprocess.run(
+            [sys.executable, "-c", late], cwd=repository, env=environment, capture_output=True, text=True, check=False
+        )
+    *log, last = done.stderr.splitlines()
+    assert done.returncode == 2 and last.startswith("app.py: ") and reason.format(port=port) in last, done.stderr
+    assert not any("gradio" in line or "uvicorn" in line for line in log)
+
+
 def test_a_port_out_of_range_on_the_command_line_is_said_of_its_argument(capsys):
     from magicmirror.cli.main import main
 

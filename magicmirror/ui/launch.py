@@ -22,6 +22,8 @@ from magicmirror.ui.theme import build_theme
 
 log = logging.getLogger(__name__)
 
+_OTHER_PORT = "Choose another with --port or MAGICMIRROR_PORT."
+
 
 def launch_options(settings: Settings) -> dict[str, Any]:
     """Return the arguments of ``Blocks.launch`` that belong to this app."""
@@ -48,7 +50,6 @@ def check_port(settings: Settings) -> None:
     Raises:
         ConfigError: When another program listens there, or this one may not.
     """
-    remedy = "Choose another with --port or MAGICMIRROR_PORT."
     # Gradio tries the second one as well, whatever the host is.
     for host in {settings.host, "127.0.0.1"}:
         try:
@@ -59,9 +60,9 @@ def check_port(settings: Settings) -> None:
                 probe.bind(address)
         except OSError as error:
             if error.errno == errno.EADDRINUSE:
-                raise ConfigError(f"Port {settings.port} is in use.", remedy) from error
+                raise ConfigError(f"Port {settings.port} is in use.", _OTHER_PORT) from error
             if error.errno == errno.EACCES:
-                raise ConfigError(f"Port {settings.port} is not open to this user.", remedy) from error
+                raise ConfigError(f"Port {settings.port} is not open to this user.", _OTHER_PORT) from error
 
 
 def add_health_route(server: Any, engine: Engine) -> None:
@@ -87,15 +88,34 @@ def serve(app: gr.Blocks, engine: Engine, settings: Settings) -> None:
         app: Of ``build_app``.
         engine: The same engine; it is closed on return.
         settings: Address and limits.
+
+    Raises:
+        ConfigError: When the address cannot be had (any more).
     """
     stop = threading.Event()
     for number in (signal.SIGINT, signal.SIGTERM):
         signal.signal(number, lambda *_: stop.set())
     try:
-        server, _, _ = app.launch(prevent_thread_lock=True, quiet=True, **launch_options(settings))
+        server = _launch(app, settings)
         add_health_route(server, engine)
         log.info("Serving %s on http://%s:%d", settings.profile, settings.host, settings.port)
         stop.wait()
     finally:
         app.close()
         engine.close()
+
+
+def _launch(app: gr.Blocks, settings: Settings) -> Any:
+    """Launch the app and return its server.
+
+    Raises:
+        ConfigError: When somebody has taken the port since it was checked, or the address is not one of this machine.
+    """
+    try:
+        return app.launch(prevent_thread_lock=True, quiet=True, **launch_options(settings))[0]
+    except OSError as error:
+        check_port(settings)
+        raise ConfigError(
+            f"Nothing can be served on port {settings.port} of {settings.host}.",
+            f"{_OTHER_PORT.removesuffix('.')}, or another address with --host or MAGICMIRROR_HOST.",
+        ) from error
