@@ -95,6 +95,8 @@ class JobBoard:
         with self._changed:
             if self._running == job_id:
                 self._running = None
+            if self._records[job_id].forgotten:
+                state, message, result = "cancelled", CANCELLED_MESSAGE, None
             self._end(job_id, state, message, result)
 
     def cancel(self, job_id: str) -> JobStatus:
@@ -111,6 +113,20 @@ class JobBoard:
                 self._end(job_id, "cancelled", CANCELLED_MESSAGE)
                 self._renumber()
             return record.status
+
+    def forget(self, job_id: str, remove: Callable[[], None]) -> None:
+        """Cancel a job, also one that is being written, and remove what there is of it before anybody notes an end.
+
+        Args:
+            job_id: Any, also one that has ended or is not known.
+            remove: What removes it; ``on_end`` has to do so again where the job ends later (``JobRecord.forgotten``).
+        """
+        with self._changed:
+            record = self._records.get(job_id)
+            if record is not None and not record.status.ended:
+                record.forgotten = True
+                self.cancel(job_id)
+            remove()
 
     def status(self, job_id: str) -> JobStatus:
         """Return the present status.

@@ -151,6 +151,7 @@ class JobRecord:
         status: The present value.
         result: Set when the job is done.
         stop: Set when the job has to end; the denoising loop looks at it before every step.
+        forgotten: Whether nothing of it may be left, although it has not ended yet.
     """
 
     session: str
@@ -158,3 +159,4 @@ class JobRecord:
     status: JobStatus
     result: JobResult | None = None
     stop: threading.Event = field(default_factory=threading.Event)
+    forgotten: bool = False

@@ -6,11 +6,11 @@ import logging
 import time
 from abc import ABC, abstractmethod
 from collections.abc import Callable
-from contextlib import suppress
 from dataclasses import dataclass, replace
+from functools import partial
 from pathlib import Path
 
-from magicmirror.errors import ConfigError, JobNotFound
+from magicmirror.errors import ConfigError
 from magicmirror.serving.assembly import make_order
 from magicmirror.serving.board import JobBoard
 from magicmirror.serving.engine import LOCAL_SESSION, EngineHealth, Photo
@@ -156,10 +156,9 @@ class QueuedEngine(ABC):
     def forget(self, session: str, job_id: str | None = None) -> None:
         """See ``Engine.forget``."""
         for entry in self._journal.entries(session):
-            if job_id in (None, entry.status.job_id):
-                with suppress(JobNotFound):
-                    self._board.cancel(entry.status.job_id)
-                self.storage.remove_job(session, entry.status.job_id)
+            known = entry.status.job_id
+            if job_id in (None, known):
+                self._board.forget(known, partial(self.storage.remove_job, session, known))
 
     def status(self, job_id: str) -> JobStatus:
         """See ``Engine.status``."""
@@ -247,6 +246,9 @@ class QueuedEngine(ABC):
 
     def _note_end(self, record: JobRecord) -> None:
         status = record.status
+        if record.forgotten:
+            self.storage.remove_job(record.session, status.job_id)
+            return
         try:
             self._journal.end(record.session, status.job_id, status.state, status.message, record.result)
         except OSError:

@@ -198,6 +198,8 @@ def _joined(kind: str, prompt: str | None, sentence: str) -> str:
 def _convert(source: Path, settings: dict[str, Any], target: Path) -> None:
     frames, fps = read_video(source)
     write_gif(GeneratedVideo(frames=frames, fps=fps, settings=settings), target)
+    if not source.is_file():  # it was deleted meanwhile
+        target.unlink(missing_ok=True)
 
 
 def _skipped(reason: str) -> list[Any]:

@@ -90,6 +90,42 @@ def test_forget_stops_and_removes_what_belongs_to_the_session(storage, request_f
     assert engine.history("ann") == () and len(engine.history("bob")) == 1
 
 
+class Writing:
+    """Holds a job where its file is about to be written."""
+
+    def __init__(self):
+        self.begun, self.go_on = threading.Event(), threading.Event()
+
+    def __call__(self, frames):
+        self.begun.set()
+        assert self.go_on.wait(30)
+        return frames
+
+
+@pytest.mark.parametrize("takes", [1, 2])
+def test_forget_leaves_nothing_of_a_job_that_is_just_being_written(storage, request_for, closing, takes):
+    writing = Writing()
+    engine = closing(FakeEngine(storage, draw_mark=writing))
+    job_id = engine.submit(takes_order(request_for(), takes), "ann")
+    assert writing.begun.wait(30)
+    engine.forget("ann", job_id)
+    writing.go_on.set()
+    assert end(engine, job_id).state == "cancelled" and engine.history("ann") == ()
+    assert not [path for path in storage.root.rglob("*") if job_id in path.name]
+    assert end(engine, engine.submit(request_for(), "ann")).state == "done"
+
+
+def test_forget_at_any_moment_leaves_nothing(storage, request_for, closing):
+    engine = closing(FakeEngine(storage, default=FakeJob(steps=1, step_s=0.0)))
+    for moment in range(30):
+        job_id = engine.submit(request_for(), "ann")
+        time.sleep(0.004 * moment)
+        engine.forget("ann")
+        assert end(engine, job_id).ended
+        assert not [path for path in storage.root.rglob("*") if job_id in path.name]
+    assert engine.history("ann") == ()
+
+
 def test_nothing_is_kept_of_an_order_that_was_stopped_half_way(storage, request_for, closing):
     engine = closing(FakeEngine(storage, [FakeJob(), FakeJob(steps=1000, step_s=0.05)]))
     job_id = engine.submit(film_order(request_for(), ["a man", "a woman"]), "ann")
