@@ -72,9 +72,8 @@ def build_app(engine: Engine, settings: Settings) -> gr.Blocks:
         past = history_part()
         gr.HTML(markup.note(words.CONSENT_NOTE), js_on_load=None)
         add_api(engine, visitors)  # before the page's own events, so that the names of the API are free
-        _wire_photos(photos, photo, result, browser)
+        _wire_photos(photos, forms, photo, form, result, browser)
         _wire_form(forms, form, prompt, photo, result, past)
-        _wire_readiness(forms, form, photo, result)
         _wire_jobs(jobs, forms, form, result, past)
         outputs = _outputs(form, result, past)
         app.load(photos.arrive, browser, [browser, result.consent, banner], **_QUIET).then(
@@ -93,14 +92,21 @@ def _outputs(form: FormPart, result: ResultPart, past: HistoryPart) -> list[Any]
     ]
 
 
-def _wire_photos(handlers: PhotoHandlers, photo: PhotoPart, result: ResultPart, browser: gr.BrowserState) -> None:
-    seen = [photo.faces, photo.pictures]
+def _wire_photos(
+    handlers: PhotoHandlers,
+    forms: FormHandlers,
+    photo: PhotoPart,
+    form: FormPart,
+    result: ResultPart,
+    browser: gr.BrowserState,
+) -> None:
+    seen = [photo.faces, photo.pictures, result.status]
     # A gallery that is filled from here reports no change of its own.
-    photo.examples.select(handlers.take_example, None, photo.pictures, **_QUIET).then(
-        handlers.analyse, photo.pictures, seen, **_QUIET
-    )
-    photo.pictures.change(handlers.analyse, photo.pictures, seen, **_QUIET)
-    photo.faces.select(handlers.pick, None, photo.faces, **_QUIET)
+    taken = photo.examples.select(handlers.take_example, None, photo.pictures, **_QUIET)
+    searched = [each(handlers.analyse, photo.pictures, seen, **_QUIET) for each in (taken.then, photo.pictures.change)]
+    picked = photo.faces.select(handlers.pick, None, photo.faces, **_QUIET)
+    for event in (*searched, picked):
+        event.then(forms.watcher(form, result.consent), {*form.inputs, result.consent}, result.status, **_QUIET)
     result.consent.input(handlers.consent, [result.consent, browser], browser, **_QUIET)
 
 
@@ -112,15 +118,17 @@ def _wire_form(
     result: ResultPart,
     past: HistoryPart,
 ) -> None:
-    changes = (form.prompt, form.kind, form.takes, form.steps, form.guidance, form.identity, photo.faces, past.cards)
-    gr.on(
-        [component.change for component in changes],
-        handlers.adviser(form),
-        set(form.inputs),
-        [prompt.notes, result.forecast],
-        trigger_mode="always_last",
-        **_QUIET,
+    changes = (form.kind, form.takes, form.steps, form.guidance, form.identity, photo.faces, past.cards)
+    advise = (handlers.adviser(form), set(form.inputs), [prompt.notes, result.forecast])
+    gr.on([component.change for component in changes], *advise, trigger_mode="always_last", **_QUIET)
+    # Two listeners of one event that both want its last value would wake each other for ever. And it has to be the
+    # change: a textbox reports no input where something was deleted.
+    form.prompt.change(*advise, trigger_mode="always_last", **_QUIET).then(
+        handlers.prompt_watcher(form, result.consent), {*form.inputs, result.consent}, result.status, **_QUIET
     )
+    chosen = [component.input for component in (form.kind, form.takes, form.identity, result.consent)]
+    watch = (handlers.watcher(form, result.consent), {*form.inputs, result.consent}, result.status)
+    gr.on(chosen, *watch, trigger_mode="multiple", **_QUIET)
     form.kind.change(handlers.change_kind, form.kind, [prompt.hint, form.takes], **_QUIET)
     form.randomise.change(handlers.change_randomise, form.randomise, form.seed, **_QUIET)
     prompt.chips.select(handlers.take_prompt, [form.kind, form.prompt], form.prompt, **_QUIET)
@@ -129,16 +137,6 @@ def _wire_form(
     result.reuse.click(handlers.use_shown, None, [*form.inputs, result.status], **_QUIET)
     result.gif.click(handlers.make_gif, None, result.downloads, **_QUIET).then(None, js=GIF_SCRIPT)
     past.restore.upload(handlers.restore, past.restore, [*form.inputs, result.status, past.restore], **_QUIET)
-
-
-def _wire_readiness(handlers: FormHandlers, form: FormPart, photo: PhotoPart, result: ResultPart) -> None:
-    """Keep the status line true to what the visitor has done."""
-    asked = {*form.inputs, result.consent}
-    last: dict[str, Any] = {"trigger_mode": "always_last", **_QUIET}
-    chosen = [component.input for component in (form.kind, form.takes, form.identity, result.consent)]
-    gr.on([photo.faces.change, *chosen], handlers.watcher(form, result.consent), asked, result.status, **last)
-    # A textbox reports no input where something was deleted.
-    form.prompt.change(handlers.prompt_watcher(form, result.consent), asked, result.status, **last)
 
 
 def _wire_jobs(

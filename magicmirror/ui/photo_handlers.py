@@ -5,7 +5,7 @@ from __future__ import annotations
 import asyncio
 import logging
 import secrets
-from collections.abc import Sequence
+from collections.abc import AsyncIterator, Sequence
 from pathlib import Path
 from typing import Any
 
@@ -15,7 +15,7 @@ from magicmirror.errors import FaceError
 from magicmirror.serving.engine import Engine
 from magicmirror.ui import markup, words
 from magicmirror.ui.face_markup import face_picker
-from magicmirror.ui.photos import MAX_PHOTOS, analyse_photo, pick_face, shown_copy
+from magicmirror.ui.photos import MAX_PHOTOS, AnalysedPhoto, analyse_photo, pick_face, shown_copy
 from magicmirror.ui.visitors import Visitors
 
 log = logging.getLogger(__name__)
@@ -66,16 +66,30 @@ class PhotoHandlers:
         index = event._data.get("example", -1) if isinstance(event._data, dict) else -1
         return [str(self._examples[index])] if 0 <= index < len(self._examples) else []
 
-    async def analyse(self, pictures: list[tuple[str, str | None]] | None, request: gr.Request) -> tuple[str, Any]:
-        """Search all photos for faces; returns the thumbnails, and the photos where some need a copy to be seen."""
+    async def analyse(
+        self, pictures: list[tuple[str, str | None]] | None, request: gr.Request
+    ) -> AsyncIterator[tuple[Any, Any, Any]]:
+        """Search all photos for faces.
+
+        Yields thumbnails, the photos where some need a copy to be seen, and the status line.
+
+        Until the search is over no video can be asked for: it would show whoever was on the photos before. Of two
+        searches the later one counts.
+        """
         session, shown = session_of(request), [Path(path) for path, _ in pictures or []]
         if len(shown) > MAX_PHOTOS:
             gr.Warning(words.TOO_MANY_PHOTOS.format(count=MAX_PHOTOS))
         paths = [self._visitors.original(session, path) for path in shown]
+        pending = (AnalysedPhoto(searched=False),) * min(len(paths), MAX_PHOTOS)
+        self._visitors.set_photos(session, pending, paths)
+        idle = self._visitors.running(session) is None
+        yield gr.skip(), gr.skip(), markup.status_line(words.SEARCHING) if pending and idle else gr.skip()
         photos = await asyncio.to_thread(lambda: [analyse_photo(self._engine, path) for path in paths[:MAX_PHOTOS]])
-        self._visitors.set_photos(session, photos, paths)
+        if self._visitors.photos(session) is not pending:
+            return
+        self._visitors.set_photos(session, photos)
         copied = await asyncio.to_thread(lambda: [self._shown(session, path) for path in shown])
-        return face_picker(photos), gr.skip() if copied == shown else [str(path) for path in copied]
+        yield face_picker(photos), gr.skip() if copied == shown else [str(path) for path in copied], gr.skip()
 
     def _shown(self, session: str, path: Path) -> Path:
         """Return what the gallery shows of a photo: itself, or a copy that is deleted with it."""

@@ -24,17 +24,19 @@ COPY_SIDE_PX = 640
 
 @dataclass(frozen=True)
 class AnalysedPhoto:
-    """One photo after the face search.
+    """One photo, before and after the face search.
 
     Args:
         faces: All faces, largest first.
         chosen: Index of the face that is meant; ``None`` while the visitor has to choose.
         problem: Why the photo cannot be used; empty when it can.
+        searched: Whether the search is over.
     """
 
     faces: tuple[FaceReference, ...] = ()
     chosen: int | None = None
     problem: str = ""
+    searched: bool = True
 
     @property
     def undecided(self) -> bool:
@@ -102,6 +104,8 @@ def chosen_faces(photos: Sequence[AnalysedPhoto]) -> tuple[FaceReference, ...]:
     """
     if not photos:
         raise FaceError(words.NEED_PHOTO)
+    if not all(photo.searched for photo in photos):
+        raise FaceError(words.SEARCHING)
     for number, photo in enumerate(photos, start=1):
         if photo.undecided:
             raise SeveralFaces(words.NEED_CHOICE.format(number=number))

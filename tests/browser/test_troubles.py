@@ -192,6 +192,54 @@ def test_the_status_line_says_what_is_missing_before_generate_is_pressed(studio,
     status(page, words.NEED_CONSENT)
 
 
+@pytest.fixture
+def slow_search(studio, monkeypatch):
+    """An event that the search in one-coloured pictures waits for."""
+    event, search = threading.Event(), studio.engine.analyze
+
+    def analyze(photo):
+        faces = search(photo)
+        assert faces or event.wait(60)
+        return faces
+
+    monkeypatch.setattr(studio.engine, "analyze", analyze)
+    yield event
+    event.set()
+
+
+def test_a_photo_that_is_still_searched_is_waited_for_and_a_later_one_counts(studio, visit, tmp_path, slow_search):
+    page = visit(studio.url)
+    prepare(page)
+    status(page, words.READY)
+    plain = write_image(np.full((128, 128, 3), 90, np.uint8), tmp_path / "plain.png")
+    page.locator("#mm-photos input[type=file]").first.set_input_files(str(plain))
+    status(page, words.SEARCHING)
+    page.locator("#mm-generate").click()
+    page.locator("#mm-status .mm-bad").get_by_text(words.SEARCHING).wait_for()
+    assert page.locator("#mm-history li").count() == 0
+    page.locator("#mm-examples button").nth(1).click()
+    page.locator("#mm-faces button[aria-pressed=true]").wait_for()
+    slow_search.set()
+    page.wait_for_timeout(1500)
+    status(page, words.READY)
+    assert page.locator("#mm-faces button[aria-pressed=true]").count() == 1
+    assert page.locator("#mm-photos img").count() == 1
+
+
+def test_a_page_at_rest_asks_for_nothing(studio, visit, monkeypatch):
+    """Two listeners of one event once woke each other for ever after quick typing."""
+    asked, forecast = [], studio.engine.forecast
+    monkeypatch.setattr(studio.engine, "forecast", lambda work: asked.append(work) or forecast(work))
+    page = visit(studio.url)
+    prepare(page, prompt="")
+    page.locator("#mm-prompt textarea").press_sequentially("a woman smiles and waves", delay=20)
+    status(page, words.READY)
+    page.wait_for_timeout(1500)
+    calls = len(asked)
+    page.wait_for_timeout(1500)
+    assert 0 < len(asked) == calls
+
+
 def test_what_is_written_during_a_job_leaves_its_progress_alone(studio, visit, gate):
     page = visit(studio.url)
     prepare(page)
