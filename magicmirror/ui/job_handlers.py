@@ -99,7 +99,8 @@ class JobHandlers:
         running = next((entry for entry in entries if not entry.status.ended), None)
         if running is not None:
             gr.Info(words.FOUND_AGAIN)
-            async for view in self._follow(running.status.job_id, running.kind, session, gr.skip()):
+            listed = self._history(session)
+            async for view in self._follow(running.status.job_id, running.kind, session, gr.skip(), listed):
                 yield view
             return
         newest = entries[0] if entries else None
@@ -187,13 +188,24 @@ class JobHandlers:
         async for view in self._follow(job_id, order.kind if order else "takes", session, requests[0].seed):
             yield view
 
-    async def _follow(self, job_id: str, kind: OrderKind, session: str, seed: Any) -> AsyncIterator[ResultView]:
-        """Yield a view for every change of a job; the last one shows how it ended."""
+    async def _follow(
+        self, job_id: str, kind: OrderKind, session: str, seed: Any, listed: Any = None
+    ) -> AsyncIterator[ResultView]:
+        """Yield a view for every change of a job; the last one shows how it ended.
+
+        Args:
+            job_id: The job.
+            kind: Of its order.
+            session: Of the page.
+            seed: To be shown.
+            listed: The earlier results, where the page does not list them yet.
+        """
         self._visitors.set_running(session, job_id)
         try:
             async for status in follow(self._engine, job_id):
                 if not status.ended:
-                    yield running_view(status, kind, seed)
+                    view = running_view(status, kind, seed)
+                    yield view if listed is None else view._replace(history=listed)
             self._visitors.set_running(session, None)
             self._visitors.set_job(session, job_id)
             entry = await asyncio.to_thread(self._engine.recover, self._visitors.owner(session), job_id)

@@ -107,6 +107,7 @@ def test_a_job_is_found_again_after_a_reload_in_the_middle(studio, visit, gate):
     page.locator("#mm-stop:not([disabled])").wait_for()
     page.locator("#mm-status [role=progressbar]").wait_for()
     assert page.locator("#mm-generate").is_disabled()
+    page.locator("#mm-history p").wait_for()  # earlier results are not kept back until the job is done
     gate.set()
     page.wait_for_function(PLAYING)
     page.locator("#mm-summary").get_by_text("a woman nods").wait_for()
