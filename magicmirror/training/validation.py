@@ -55,7 +55,8 @@ class PipelineValidation:
 
     Args:
         pipeline: Whose networks are being trained.
-        batches: The cases are the people and captions of its first batch, in the size of its latents.
+        batches: The cases are the people and captions of its first batch, in the size of its latents where it has
+            any, otherwise in the transformer's.
         config: Of the run.
         folder: Gets a folder for each step.
         autocast: Context in which networks of several precisions work together.
@@ -74,7 +75,9 @@ class PipelineValidation:
         self.profile = find_profile(config.preset)
         first = batches(0)
         self.cases = _cases(first, config.with_identity)
-        self.height, self.width = (cells * pipeline.vae_scale_factor_spatial for cells in first["latents"].shape[-2:])
+        cells = first["latents"].shape[-2:] if "latents" in first else ()
+        sides = (count * pipeline.vae_scale_factor_spatial for count in cells)
+        self.size = dict(zip(("height", "width"), sides, strict=False))
         self.num_frames = None if "clip" in wanted_kinds(config) else 1
         dtypes = {part.dtype for part in _networks(pipeline) if hasattr(part, "dtype")}
         self._autocast = autocast if len(dtypes) > 1 or torch.bfloat16 in dtypes else nullcontext
@@ -95,8 +98,7 @@ class PipelineValidation:
         output: Any = self.pipeline(
             case.caption,
             None if case.reference is None else [case.reference],
-            height=self.height,
-            width=self.width,
+            **self.size,
             num_frames=self.num_frames,
             num_inference_steps=self.profile.num_inference_steps,
             guidance_scale=self.profile.guidance_scale,

@@ -39,10 +39,12 @@ def copying_network(monkeypatch):
             dtype=torch.float32,
             transformer_blocks=(),
             attn_processors={"attn1": SimpleNamespace(_attention_backend=None)},
+            modules=tuple,
+            _cache_config=None,
         ),
         vae=SimpleNamespace(dtype=torch.float32),
         step_cache=None,
-        decode_dtype=None,
+        decode_precision=torch.float32,
         scheduler=object(),
     )
     monkeypatch.setattr(loading, "load_pipeline", lambda profile, device, memory, speed: pipeline)

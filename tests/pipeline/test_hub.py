@@ -227,8 +227,9 @@ def test_a_transformer_that_is_given_is_what_base_and_adapter_are_compared_with(
     ):
         with pytest.raises(WeightsError, match=reason):
             load(**given)
-    with pytest.raises(ConfigError, match=r"The component vae is None\. Leave it out"):
-        load(vae=None)
+    before = len(hub.downloads("vae/diffusion_pytorch_model.safetensors"))
+    assert load(vae=None).vae is None  # left out is not fetched either
+    assert len(hub.downloads("vae/diffusion_pytorch_model.safetensors")) == before
 
 
 def test_revisions_of_base_and_adapter(hub, parts, tmp_path):
