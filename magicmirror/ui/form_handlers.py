@@ -74,11 +74,11 @@ class FormHandlers:
         """Return the handler of everything that a visitor does before "Generate"."""
 
         def watch(data: dict[Any, Any], request: gr.Request) -> Any:
-            """Say what is still missing; a job that runs keeps the status line."""
-            session = session_of(request)
-            if self._visitors.running(session) is not None:
+            """Say what is still missing; a job that runs, and what "Generate" has answered, keep the status line."""
+            session, filled, given = session_of(request), form.read(data), bool(data[consent])
+            if self._visitors.running(session) is not None or self._visitors.still_asks(session, (filled, given)):
                 return gr.skip()
-            return markup.status_line(self._missing(form.read(data), bool(data[consent]), session) or words.READY)
+            return markup.status_line(self._missing(filled, given, session) or words.READY)
 
         return watch
 

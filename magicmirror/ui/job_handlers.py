@@ -56,6 +56,7 @@ class JobHandlers:
         async def generate(data: dict[Any, Any], request: gr.Request) -> AsyncIterator[ResultView]:
             """Queue what the form asks for and follow it to its end."""
             session, filled = session_of(request), form.read(data)
+            self._visitors.set_asked(session, (filled, bool(data[consent])))
             try:
                 faces = chosen_faces(self._visitors.photos(session))
                 order = filled.order(faces, self._engine.health().profile)

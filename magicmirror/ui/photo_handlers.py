@@ -74,13 +74,16 @@ class PhotoHandlers:
         Yields thumbnails, the photos where some need a copy to be seen, and the status line.
 
         Until the search is over no video can be asked for: it would show whoever was on the photos before. Of two
-        searches the later one counts.
+        searches the later one counts; the same photos are not searched again, as Gradio may tell of a change twice.
         """
         session, shown = session_of(request), [Path(path) for path, _ in pictures or []]
         if len(shown) > MAX_PHOTOS:
             gr.Warning(words.TOO_MANY_PHOTOS.format(count=MAX_PHOTOS))
         paths = [self._visitors.original(session, path) for path in shown]
-        pending = (AnalysedPhoto(searched=False),) * min(len(paths), MAX_PHOTOS)
+        pending = tuple(AnalysedPhoto(searched=False, path=path) for path in paths[:MAX_PHOTOS])
+        if pending and [photo.path for photo in self._visitors.photos(session)] == paths[:MAX_PHOTOS]:
+            yield gr.skip(), gr.skip(), gr.skip()
+            return
         self._visitors.set_photos(session, pending, paths)
         idle = self._visitors.running(session) is None
         yield gr.skip(), gr.skip(), markup.status_line(words.SEARCHING) if pending and idle else gr.skip()

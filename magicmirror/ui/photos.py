@@ -31,12 +31,14 @@ class AnalysedPhoto:
         chosen: Index of the face that is meant; ``None`` while the visitor has to choose.
         problem: Why the photo cannot be used; empty when it can.
         searched: Whether the search is over.
+        path: Where the photo is.
     """
 
     faces: tuple[FaceReference, ...] = ()
     chosen: int | None = None
     problem: str = ""
     searched: bool = True
+    path: Path | None = None
 
     @property
     def undecided(self) -> bool:
@@ -55,10 +57,10 @@ def analyse_photo(engine: Engine, path: Path) -> AnalysedPhoto:
         faces = engine.analyze(path)
         largest = choose_face(faces)
     except SeveralFaces:
-        return AnalysedPhoto(faces)
+        return AnalysedPhoto(faces, path=path)
     except MagicMirrorError as error:
-        return AnalysedPhoto(problem=str(error))
-    return AnalysedPhoto(faces, chosen=next(index for index, face in enumerate(faces) if face is largest))
+        return AnalysedPhoto(problem=str(error), path=path)
+    return AnalysedPhoto(faces, next(index for index, face in enumerate(faces) if face is largest), path=path)
 
 
 def shown_copy(path: Path, upload_folder: Path) -> Path | None:

@@ -26,6 +26,7 @@ class Visitor:
         job_id: The job that the page shows: the one that ended last, or one that was opened again.
         take: Which take or shot of it is looked at; ``None`` for the job's own video.
         restored: The prompt that came back with settings; ``None`` before.
+        asked: What "Generate" was pressed with the last time: form and consent, and the photos then.
     """
 
     photos: tuple[AnalysedPhoto, ...] = ()
@@ -36,6 +37,7 @@ class Visitor:
     job_id: str | None = None
     take: int | None = None
     restored: str | None = None
+    asked: tuple[object, tuple[AnalysedPhoto, ...]] | None = None
 
 
 class Visitors:
@@ -111,6 +113,20 @@ class Visitors:
         """Note the prompt that comes back with the settings of an earlier result."""
         with self._lock:
             self._visit(session).restored = prompt
+
+    def set_asked(self, session: str, asked: object) -> None:
+        """Note with what "Generate" was pressed, besides the photos."""
+        with self._lock:
+            visitor = self._visit(session)
+            visitor.asked = asked, visitor.photos
+
+    def still_asks(self, session: str, asked: object) -> bool:
+        """Whether nothing has changed since "Generate" was pressed; the first change ends that, whatever follows."""
+        with self._lock:
+            visitor = self._visit(session)
+            if visitor.asked is None or visitor.asked[0] != asked or visitor.asked[1] is not visitor.photos:
+                visitor.asked = None
+            return visitor.asked is not None
 
     def owner(self, session: str) -> str:
         """Return the secret of a visitor's browser; the page's own key where the browser keeps none."""

@@ -48,6 +48,7 @@ def test_from_the_second_face_to_a_video_and_back_to_its_settings(serve, visit, 
     assert settings["num_inference_steps"] == 4 and settings["prompt"] == words.PROMPT_EXAMPLES[2]
 
     page.locator("#mm-prompt textarea").fill("")
+    page.locator("#mm-status").get_by_text(words.NEED_PROMPT).wait_for()
     page.locator("#mm-restore input[type=file]").set_input_files(str(video))
     page.locator("#mm-status").get_by_text(words.RESTORED_SAME_FACE).wait_for()
     assert page.locator("#mm-prompt textarea").input_value() == settings["prompt"]

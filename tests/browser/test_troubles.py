@@ -163,6 +163,12 @@ def test_what_is_missing_is_said_in_plain_words(studio, visit, examples, tmp_pat
     page.locator("#mm-consent input").check()
     page.locator("#mm-generate").click()
     status(page, "The prompt is empty.")
+    page.wait_for_timeout(500)
+    status(page, "The prompt is empty.")  # stays until something changes
+    page.locator("#mm-prompt textarea").fill("a woman smiles")
+    status(page, words.READY)
+    page.locator("#mm-prompt textarea").fill("")
+    status(page, words.NEED_PROMPT)
     page.locator("#mm-restore input[type=file]").set_input_files(str(_foreign_mp4(tmp_path)))
     status(page, "No settings were found in this file.")
 
@@ -225,6 +231,20 @@ def test_a_photo_that_is_still_searched_is_waited_for_and_a_later_one_counts(stu
     status(page, words.READY)
     assert page.locator("#mm-faces button[aria-pressed=true]").count() == 1
     assert page.locator("#mm-photos img").count() == 1
+
+
+def test_photos_are_searched_once_though_the_gallery_tells_of_them_twice(studio, visit, monkeypatch):
+    """A second search would keep Generate waiting that was pressed after the first, and forget the chosen face."""
+    searched, search = [], studio.engine.analyze
+    monkeypatch.setattr(studio.engine, "analyze", lambda photo: searched.append(photo.name) or search(photo))
+    page = visit(studio.url)
+    prepare(page)
+    status(page, words.READY)
+    for example in (1, 0, 2):
+        page.locator("#mm-examples button").nth(example).click()
+        page.wait_for_timeout(1000)
+        status(page, words.READY)
+    assert searched == ["man_1.jpg", "man_2.jpg", "man_1.jpg", "man_3.jpg"]
 
 
 def test_a_page_at_rest_asks_for_nothing(studio, visit, monkeypatch):

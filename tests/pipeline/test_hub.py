@@ -11,7 +11,7 @@ import pytest
 from huggingface_hub import constants
 from transformers import T5Config, T5EncoderModel
 
-from magicmirror.errors import ConfigError, WeightsError
+from magicmirror.errors import WeightsError
 from magicmirror.pipeline import hub as own_hub
 from magicmirror.pipeline.pipeline import MagicMirrorPipeline
 from tests.tiny_hub import TinyHub, use_hub

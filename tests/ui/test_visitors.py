@@ -118,3 +118,17 @@ def test_an_upload_that_an_open_page_shows_is_not_deleted(tmp_path, photos):
     upload.write_bytes(b"x")
     visitors.delete_unused(upload)
     assert not upload.exists()
+
+
+def test_what_was_asked_counts_until_something_changes(tmp_path, photos):
+    visitors = Visitors(tmp_path)
+    assert not visitors.still_asks("page", "a wave")
+    visitors.set_photos("page", photos)
+    visitors.set_asked("page", "a wave")
+    assert visitors.still_asks("page", "a wave") and not visitors.still_asks("another page", "a wave")
+    assert visitors.still_asks("page", "a wave")
+    assert not visitors.still_asks("page", "a smile")
+    assert not visitors.still_asks("page", "a wave")  # a refusal is over, though all is as it was again
+    visitors.set_asked("page", "a wave")
+    visitors.set_photos("page", (*photos,)[:1])
+    assert not visitors.still_asks("page", "a wave")
