@@ -27,6 +27,8 @@ WEIGHTS_PACKAGE = "face_recognition_models"
 LANDMARK_FILE = "shape_predictor_5_face_landmarks.dat"
 ANY_POSE_FILE = "mmod_human_face_detector.dat"
 
+MIN_PICTURE_SIDE_PX = 8
+"""In a picture that is narrower no detector finds a face, and enlarging it to search it takes seconds."""
 MIN_DETECTION_SIDE_PX = 256
 MAX_DETECTION_SIDE_PX = 1280
 FALLBACK_SIDE_PX = 2560
@@ -78,6 +80,8 @@ class DlibFaceSearch:
         Raises:
             WeightsError: When dlib's weights are not installed.
         """
+        if min(image.shape[:2]) < MIN_PICTURE_SIDE_PX:
+            return []
         # No search looks at more than this, so a photo of 50 megapixels is gone through once.
         reduced, ratio = _scaled(image, min(1.0, FALLBACK_SIDE_PX / max(image.shape[:2])))
         return [_to_larger(face, ratio) for face in self._find_in_reduced(reduced, thorough)]

@@ -18,6 +18,11 @@ def longest_prompt(max_length: int) -> int:
     return max_length - 1
 
 
+def fits(prompt: str, max_length: int, count: Callable[[str], int]) -> bool:
+    """Whether a prompt leaves room for the reference face; arguments as for ``check_length``."""
+    return count(prompt) <= longest_prompt(max_length)
+
+
 def check_length(prompt: str, max_length: int, count: Callable[[str], int]) -> None:
     """Refuse a prompt that leaves no room for the reference face.
 

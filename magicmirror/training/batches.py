@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import logging
 from collections.abc import Sequence
+from functools import partial
 from pathlib import Path
 from typing import Any
 
@@ -14,9 +15,10 @@ from torch import Tensor
 from magicmirror.data.dataset import BatchOrder, LatentDataset
 from magicmirror.data.shard_items import Kind
 from magicmirror.errors import PromptError
-from magicmirror.pipeline.conditioning import fusion_position
+from magicmirror.pipeline.conditioning import count_tokens, fusion_position
 from magicmirror.pipeline.person_word import find_person_word
 from magicmirror.pipeline.pipeline import MagicMirrorPipeline
+from magicmirror.pipeline.prompt_length import fits
 from magicmirror.training.config import TrainingConfig
 from magicmirror.training.parts import WHOLE, Batch, BatchSource, Part, take
 from magicmirror.training.shard_fit import check_crops, check_embeddings, check_latents
@@ -45,10 +47,11 @@ def text_batch(tokenizer: Any, captions: Sequence[str], length: int) -> tuple[Te
 def takes_caption(tokenizer: Any, caption: str, length: int) -> bool:
     """Whether a caption names one person and fits into ``length`` tokens."""
     try:
-        fusion_position(tokenizer, find_person_word(caption), length)
+        person = find_person_word(caption)
     except PromptError:
         return False
-    return True
+    # Not by ``fusion_position``, which would count for every long caption by how many words it is too long.
+    return fits(person.prompt, length, partial(count_tokens, tokenizer))
 
 
 def identity_batches(

@@ -6,8 +6,6 @@ from collections.abc import Sequence
 from dataclasses import dataclass, replace
 from pathlib import Path
 
-from gradio.processing_utils import save_bytes_to_cache
-
 from magicmirror.errors import FaceError, MagicMirrorError, NoFaceFound, SeveralFaces
 from magicmirror.faces.selection import choose_face, find_mismatches
 from magicmirror.media import load_image
@@ -71,6 +69,9 @@ def shown_copy(path: Path, upload_folder: Path) -> Path | None:
     """
     if path.suffix.lower() not in UNSHOWN:
         return None
+    # The command line uses this module too, and should not wait for Gradio.
+    from gradio.processing_utils import save_bytes_to_cache
+
     try:
         photo = load_image(path, max_bytes=max(path.stat().st_size, 1))  # the engine has its own limit
     except (MagicMirrorError, OSError):

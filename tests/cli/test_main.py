@@ -33,6 +33,17 @@ def test_help_needs_no_heavy_library(repository):
     assert done.returncode == 0, done.stderr
 
 
+def test_generate_does_not_wait_for_the_page(repository, examples, tmp_path):
+    code = (
+        "import sys\nfrom magicmirror.cli.main import main\n"
+        f"status = main(['generate', '--reference', {str(examples / 'LICENSE.md')!r}, '--prompt', 'a man smiles', "
+        f"'--output', {str(tmp_path / 'out.mp4')!r}])\n"
+        "assert status == 2 and 'gradio' not in sys.modules and 'magicmirror.ui.photos' in sys.modules"
+    )
+    done = subprocess.run([sys.executable, "-c", code], cwd=repository, capture_output=True, text=True, check=False)
+    assert done.returncode == 0, done.stderr
+
+
 def test_help_takes_less_than_half_a_second_of_work(repository):
     """Processor time, so that a busy machine does not fail the test."""
     code = "import sys, time\nfrom magicmirror.cli.main import main\ntry:\n    main(['--help'])\nexcept SystemExit:\n"
