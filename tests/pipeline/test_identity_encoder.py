@@ -14,6 +14,7 @@ from safetensors.torch import load_file, save
 from magicmirror.errors import WeightsError
 from magicmirror.pipeline.identity_encoder import load_identity_encoder
 from magicmirror.pipeline.pipeline import MagicMirrorPipeline
+from tests.own_disk import on_a_disk_of_its_own
 from tests.tiny_published import TINY, publish, same_weights
 
 
@@ -79,10 +80,7 @@ print(json.dumps(reports))
 def test_a_disk_that_fills_up_during_the_conversion_costs_the_cache_alone(published, tmp_path, repository):
     """On a file system of its own; the converted file takes 80 KB."""
     (tmp_path / "disk").mkdir()
-    isolate = ["unshare", "-m"] if os.getuid() == 0 else ["unshare", "-Urm"]
-    mounted = [*isolate, "sh", "-c", 'mount -t tmpfs -o size=1m none "$0" && exec "$@"', str(tmp_path / "disk")]
-    if not shutil.which("unshare") or subprocess.run([*mounted, "true"], check=False).returncode:
-        pytest.skip("this system allows no mounts of one's own")
+    mounted = on_a_disk_of_its_own(tmp_path / "disk", "1m")
     encoder = published[1] / "photomaker-v2.bin"
     done = subprocess.run(
         [*mounted, sys.executable, "-c", FULL_DISK, str(tmp_path / "disk"), str(encoder), "0", "4096", "24576"],

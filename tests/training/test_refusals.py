@@ -19,6 +19,7 @@ from magicmirror.training.checkpoint import checkpoints, load_checkpoint, read_c
 from magicmirror.training.recipes import Recipe
 from magicmirror.training.run import dry_run, train
 from magicmirror.training.trainer import TrainingDiverged
+from tests.own_disk import on_a_disk_of_its_own
 from tests.tiny_training import build_trainable, make_config
 from tests.training.test_checkpoint import make_parts, save
 from tests.training.test_trainer import line_trainer, spoil
@@ -126,10 +127,7 @@ def test_a_checkpoint_that_does_not_fit_leaves_the_older_one(tmp_path, name):
 @pytest.mark.parametrize("room", [0, 100_000, 400_000, 800_000])
 def test_a_full_disk_is_named_and_leaves_the_older_checkpoint(tmp_path, repository, room):
     """On a file system of its own, that fills up in each of the large files: 0.26, 0.26 and 0.53 MB."""
-    isolate = ["unshare", "-m"] if os.getuid() == 0 else ["unshare", "-Urm"]
-    mounted = [*isolate, "sh", "-c", 'mount -t tmpfs -o size=4m none "$0" && exec "$@"', str(tmp_path)]
-    if not shutil.which("unshare") or subprocess.run([*mounted, "true"], check=False).returncode:
-        pytest.skip("this system allows no mounts of one's own")
+    mounted = on_a_disk_of_its_own(tmp_path, "4m")
     script = Path(__file__).with_name("full_disk.py")
     done = subprocess.run(
         [*mounted, sys.executable, str(script), str(tmp_path), str(room)],
