@@ -87,7 +87,12 @@ class PhotoHandlers:
         self._visitors.set_photos(session, pending, paths)
         idle = self._visitors.running(session) is None
         yield gr.skip(), gr.skip(), markup.status_line(words.SEARCHING) if pending and idle else gr.skip()
-        photos = await asyncio.to_thread(lambda: [analyse_photo(self._engine, path) for path in paths[:MAX_PHOTOS]])
+        try:
+            photos = await asyncio.to_thread(lambda: [analyse_photo(self._engine, path) for path in paths[:MAX_PHOTOS]])
+        except Exception:
+            if self._visitors.photos(session) is pending:
+                self._visitors.set_photos(session, ())  # so that the same photos can be tried again
+            raise
         if self._visitors.photos(session) is not pending:
             return
         self._visitors.set_photos(session, photos)

@@ -247,6 +247,23 @@ def test_photos_are_searched_once_though_the_gallery_tells_of_them_twice(studio,
     assert searched == ["man_1.jpg", "man_2.jpg", "man_1.jpg", "man_3.jpg"]
 
 
+def test_photos_whose_search_broke_can_be_tried_again(studio, visit, monkeypatch):
+    search, answers = studio.engine.analyze, [RuntimeError("a fault in a library")]
+
+    def analyze(photo):
+        if answers:
+            raise answers.pop()
+        return search(photo)
+
+    monkeypatch.setattr(studio.engine, "analyze", analyze)
+    page = visit(studio.url)
+    page.locator("#mm-examples button").first.click()
+    page.wait_for_timeout(1500)
+    assert answers == []
+    page.locator("#mm-examples button").first.click()
+    page.locator("#mm-faces button[aria-pressed=true]").wait_for(timeout=20_000)
+
+
 def test_a_page_at_rest_asks_for_nothing(studio, visit, monkeypatch):
     """Two listeners of one event once woke each other for ever after quick typing."""
     asked, forecast = [], studio.engine.forecast
