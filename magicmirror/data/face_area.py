@@ -7,13 +7,15 @@ of a real picture or video, a shard's text says where they are in every frame (`
 from __future__ import annotations
 
 from collections.abc import Sequence
+from functools import lru_cache
 
 import numpy as np
 import torch
 from torch import Tensor
 
 from magicmirror.data.records import Box
-from magicmirror.faces.alignment import EYE_DISTANCE, EYES_X, EYES_Y, eye_centres
+from magicmirror.faces.alignment import eye_centres
+from magicmirror.models.recognizer import TEMPLATE_EYES
 from magicmirror.types import Float32Array
 
 CENTRE = (0.5, 0.54)
@@ -24,9 +26,8 @@ face spans about 0.62 of the width and reaches from 0.25 to 0.85 of the height; 
 Eyes = tuple[float, float, float, float]
 """Eye centres in a frame: x and y of the one on the picture's left, then of the other, in heights of the frame."""
 
-_TEMPLATE: Eyes = (EYES_X - EYE_DISTANCE / 2, EYES_Y, EYES_X + EYE_DISTANCE / 2, EYES_Y)
 
-
+@lru_cache
 def template_area(num_frames: int, height: int, width: int) -> Tensor:
     """Face area of a canonically framed head in the middle of a frame, (F, H, W) float32 of zeros and ones."""
     return _inside([template_eyes(height, width)], height, width).expand(num_frames, -1, -1)
@@ -34,7 +35,7 @@ def template_area(num_frames: int, height: int, width: int) -> Tensor:
 
 def template_eyes(height: int, width: int) -> Eyes:
     """Where the eyes of a canonically framed head are, in the middle of a frame of H x W."""
-    x0, y0, x1, y1 = _TEMPLATE
+    x0, y0, x1, y1 = TEMPLATE_EYES
     aside = (width / height - 1) / 2
     return x0 + aside, y0, x1 + aside, y1
 
@@ -89,7 +90,7 @@ def _inside(eyes: Float32Array | Sequence[Eyes], height: int, width: int) -> Ten
     """(frames, H, W) float32: which cells' centres lie in the ellipse of each pair of eyes."""
     points = torch.as_tensor(eyes, dtype=torch.float64)
     left, right = torch.complex(points[:, 0], points[:, 1]), torch.complex(points[:, 2], points[:, 3])
-    own_left, own_right = complex(*_TEMPLATE[:2]), complex(*_TEMPLATE[2:])
+    own_left, own_right = complex(*TEMPLATE_EYES[:2]), complex(*TEMPLATE_EYES[2:])
     y = (torch.arange(height, dtype=torch.float64) + 0.5) / height
     x = (torch.arange(width, dtype=torch.float64) + 0.5) / height  # cells are square
     cells = torch.complex(x.expand(height, width), y[:, None].expand(height, width))

@@ -11,6 +11,7 @@ from torch import Tensor, nn
 
 from magicmirror.errors import ConfigError
 from magicmirror.models.attention import MagicMirrorAttnProcessor
+from magicmirror.models.weights_files import in_eight_bits
 
 
 class BlockIdentity(NamedTuple):
@@ -77,7 +78,7 @@ class BlockAdapter(nn.Module):
         cast(nn.Linear, self.can[0]).reset_parameters()
         for name, value in to_k.named_parameters():
             stored: Any = value
-            self.to_k.get_parameter(name).copy_(stored.dequantize() if hasattr(stored, "qdata") else stored)
+            self.to_k.get_parameter(name).copy_(stored.dequantize() if in_eight_bits(stored) else stored)
 
 
 class MagicMirrorBlock(CogVideoXBlock):  # type: ignore[misc]

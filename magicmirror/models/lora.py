@@ -13,6 +13,7 @@ from typing import Any
 from torch import Tensor, nn
 
 from magicmirror.errors import WeightsError
+from magicmirror.models.weights_files import in_eight_bits
 
 _ADAPTER_LAYERS = r"(.*\.)?(adapter|identity_proj)(\..*)?"
 """Regular expression for the names of the adapter's layers in the transformer."""
@@ -55,7 +56,7 @@ def plain_state_dict(module: nn.Module, is_wanted: Callable[[str], bool] = lambd
             raise WeightsError(f"A LoRA is fused into {name}, a layer of the adapter.", "Call unfuse_lora() first.")
         tensors = {key: value for key, value in tensors.items() if key not in of_layer} | base
     wanted = {key: value for key, value in tensors.items() if is_wanted(key)}
-    if quantised := [key for key, value in wanted.items() if hasattr(value, "qdata")]:
+    if quantised := [key for key, value in wanted.items() if in_eight_bits(value)]:
         raise WeightsError(
             f"The adapter's weights are stored in 8 bits ({quantised[0]}), which hold too little of them.",
             'Quantise the base alone: modules_to_not_convert=["adapter", "identity_proj"].',

@@ -16,6 +16,7 @@ import torch
 from torch import nn
 
 from magicmirror.errors import ConfigError, WeightsError
+from magicmirror.models.weights_files import in_eight_bits
 
 if TYPE_CHECKING:
     from magicmirror.pipeline.pipeline import MagicMirrorPipeline
@@ -91,7 +92,7 @@ def _stored_as(network: nn.Module) -> Quantisation:
 
 def _first_quantised(network: nn.Module) -> Any:
     """The first weight that is one of torchao's tensors, or ``None``."""
-    return next((value for value in network.parameters() if hasattr(value, "qdata")), None)
+    return next((value for value in network.parameters() if in_eight_bits(value)), None)
 
 
 def check_savable(components: Mapping[str, Any]) -> None:

@@ -1,10 +1,7 @@
 """PhotoMaker-V2's encoder: what was converted is read only as it was written, and a wrong file is said to be wrong."""
 
 import json
-import os
 import shutil
-import subprocess
-import sys
 from pathlib import Path
 
 import pytest
@@ -14,7 +11,7 @@ from safetensors.torch import load_file, save
 from magicmirror.errors import WeightsError
 from magicmirror.pipeline.identity_encoder import load_identity_encoder
 from magicmirror.pipeline.pipeline import MagicMirrorPipeline
-from tests.own_disk import on_a_disk_of_its_own
+from tests.own_disk import run_on_a_disk_of_its_own
 from tests.tiny_published import TINY, publish, same_weights
 
 
@@ -80,16 +77,8 @@ print(json.dumps(reports))
 def test_a_disk_that_fills_up_during_the_conversion_costs_the_cache_alone(published, tmp_path, repository):
     """On a file system of its own; the converted file takes 80 KB."""
     (tmp_path / "disk").mkdir()
-    mounted = on_a_disk_of_its_own(tmp_path / "disk", "1m")
-    encoder = published[1] / "photomaker-v2.bin"
-    done = subprocess.run(
-        [*mounted, sys.executable, "-c", FULL_DISK, str(tmp_path / "disk"), str(encoder), "0", "4096", "24576"],
-        env={**os.environ, "PYTHONPATH": str(repository), "OMP_NUM_THREADS": "1"},
-        capture_output=True,
-        text=True,
-        timeout=120,
-        check=False,
-    )
+    encoder, disk = published[1] / "photomaker-v2.bin", tmp_path / "disk"
+    done = run_on_a_disk_of_its_own(disk, "1m", repository, "-c", FULL_DISK, disk, encoder, 0, 4096, 24576)
     assert done.returncode == 0, done.stderr
     expected = load_identity_encoder(encoder, TINY)[1].state_dict().values()
     report = {"left": [], "sum": float(sum(value.double().sum() for value in expected))}

@@ -5,8 +5,6 @@ import math
 import os
 import resource
 import shutil
-import subprocess
-import sys
 from contextlib import contextmanager
 from dataclasses import replace
 from pathlib import Path
@@ -19,7 +17,7 @@ from magicmirror.training.checkpoint import checkpoints, load_checkpoint, read_c
 from magicmirror.training.recipes import Recipe
 from magicmirror.training.run import dry_run, train
 from magicmirror.training.trainer import TrainingDiverged
-from tests.own_disk import on_a_disk_of_its_own
+from tests.own_disk import run_on_a_disk_of_its_own
 from tests.tiny_training import build_trainable, make_config
 from tests.training.test_checkpoint import make_parts, save
 from tests.training.test_trainer import line_trainer, spoil
@@ -127,17 +125,8 @@ def test_a_checkpoint_that_does_not_fit_leaves_the_older_one(tmp_path, name):
 @pytest.mark.parametrize("room", [0, 100_000, 400_000, 800_000])
 def test_a_full_disk_is_named_and_leaves_the_older_checkpoint(tmp_path, repository, room):
     """On a file system of its own, that fills up in each of the large files: 0.26, 0.26 and 0.53 MB."""
-    mounted = on_a_disk_of_its_own(tmp_path, "4m")
     script = Path(__file__).with_name("full_disk.py")
-    done = subprocess.run(
-        [*mounted, sys.executable, str(script), str(tmp_path), str(room)],
-        cwd=repository,
-        env={**os.environ, "PYTHONPATH": str(repository), "OMP_NUM_THREADS": "1"},
-        capture_output=True,
-        text=True,
-        timeout=120,
-        check=False,
-    )
+    done = run_on_a_disk_of_its_own(tmp_path, "4m", repository, script, tmp_path, room)
     assert done.returncode == 0, done.stderr
     report = json.loads(done.stdout)
     assert report["message"].startswith("The disk is full: "), report
